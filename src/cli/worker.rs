@@ -17,10 +17,10 @@ use crate::live::settings::{Device, Processor};
 
 /// Draw for a scheduler on another machine
 ///
-/// Each device becomes a worker of the cluster. `modm live --cluster` or `modm serve --cluster` finds the workers by the
-/// NATS server and gives them work; models are known by the hash of their content, so that each machine has them where
-/// it likes. SIGTERM or Ctrl-C finishes the picture that is being drawn; a second signal ends the program at once. See
-/// docs/cluster.md.
+/// Each device becomes a worker of the cluster. `modm live --cluster` or `modm serve --cluster` finds the workers by
+/// the NATS server and gives them work; models are known by the hash of their content, so that each machine has them
+/// where it likes. SIGTERM or Ctrl-C finishes the picture that is being drawn; a second signal ends the program at
+/// once. See docs/cluster.md.
 #[derive(Debug, Args)]
 #[command(after_help = "\
   modm worker --cluster nats://127.0.0.1:4222 --devices cuda:0,cuda:1 --gpu h100 --models /models

@@ -64,8 +64,8 @@ impl Picture {
         Self { pixels, receipt: None }
     }
 
-    /// Adds a function that is called once the picture, with all its copies, is in memory no more: it is on disk then, or
-    /// in the hands of whoever asked for it, or given up.
+    /// Adds a function that is called once the picture, with all its copies, is in memory no more: it is on disk then,
+    /// or in the hands of whoever asked for it, or given up.
     #[must_use]
     pub fn with_receipt(self, tell: Box<dyn FnOnce() + Send + Sync>) -> Self {
         Self { receipt: Some(Receipt(Arc::new(Told(Some(tell))))), ..self }

@@ -1,5 +1,6 @@
 //! A server whose parts are killed without warning, one after the other, while jobs come in: nothing that was accepted
-//! is lost, nothing is there twice, and no picture reaches another job. `MODM_TEST_KILLS` says how many kills there are.
+//! is lost, nothing is there twice, and no picture reaches another job. `MODM_TEST_KILLS` says how many kills there
+//! are.
 
 use std::collections::BTreeMap;
 use std::path::Path;

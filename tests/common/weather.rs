@@ -18,7 +18,8 @@ use crate::rig::{now, sleep};
 pub(crate) struct Weather {
     /// Milliseconds that every byte is on its way.
     delay_ms: AtomicU64,
-    /// Share of the packets that are lost, in thousandths: what comes behind a lost packet waits until it was sent again.
+    /// Share of the packets that are lost, in thousandths: what comes behind a lost packet waits until it was sent
+    /// again.
     loss: AtomicU64,
     /// Bytes a second in each direction, of all connections together; 0 for any number.
     bytes_per_s: AtomicU64,
@@ -101,8 +102,8 @@ fn carry(direction: usize, mut from: TcpStream, mut to: TcpStream, weather: Arc<
                 *free = Some(begins + takes);
                 begins + takes
             };
-            // A connection waits for its turn with each piece: connections share the way, and short messages do not wait
-            // behind whole pictures.
+            // A connection waits for its turn with each piece: connections share the way, and short messages do not
+            // wait behind whole pictures.
             if narrow > 0 {
                 sleep(sent.saturating_duration_since(now()));
             }

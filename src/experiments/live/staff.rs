@@ -47,8 +47,8 @@ impl Staff {
 }
 
 impl Equipment {
-    /// Returns the workers of a run. Workers on other machines are waited for: for `all` of them, or for one and a moment
-    /// more.
+    /// Returns the workers of a run. Workers on other machines are waited for: for `all` of them, or for one and a
+    /// moment more.
     ///
     /// # Errors
     /// Returns an error if the place of this program's own file is not known, or if there is no cluster to work with.

@@ -142,8 +142,8 @@ impl Connection {
         if let Ok(store) = context.get_key_value(&bucket).await {
             return Ok(store);
         }
-        // A bucket is a stream with these settings (NATS' ADR-8). The client's own function asks for the account's limits
-        // first, whose answer it cannot read from servers before 2.10.
+        // A bucket is a stream with these settings (NATS' ADR-8). The client's own function asks for the account's
+        // limits first, whose answer it cannot read from servers before 2.10.
         let config = stream::Config {
             name: format!("KV_{bucket}"),
             description: Some("who is there, of schedulers and workers of modm".to_owned()),

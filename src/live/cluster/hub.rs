@@ -179,7 +179,8 @@ impl Hub {
         self.publish(self.connection.names.orders(name), written(order));
     }
 
-    /// Sends bytes. What cannot be sent now is sent once the connection is back, or never: whoever waits sends it again.
+    /// Sends bytes. What cannot be sent now is sent once the connection is back, or never: whoever waits sends it
+    /// again.
     fn publish(&self, subject: String, bytes: Vec<u8>) {
         let client = self.connection.client.clone();
         self.handle.spawn(async move {
@@ -475,7 +476,8 @@ async fn look_after(hub: Arc<Hub>) {
     }
 }
 
-/// Renews the lease, again and again. Without the NATS server each attempt takes long, so that nothing else waits for it.
+/// Renews the lease, again and again. Without the NATS server each attempt takes long, so that nothing else waits for
+/// it.
 async fn renew(hub: Arc<Hub>, held: Arc<tokio::sync::Mutex<Option<Held>>>) {
     let mut said = String::new();
     loop {

@@ -1,5 +1,6 @@
 //! Lease of a cluster: the value in its bucket that names the one scheduler whose orders workers take. A scheduler that
-//! dies leaves its lease behind. Whoever comes next watches whether it is renewed, by its own clock, and takes it if not.
+//! dies leaves its lease behind. Whoever comes next watches whether it is renewed, by its own clock, and takes it if
+//! not.
 
 use std::time::Duration;
 

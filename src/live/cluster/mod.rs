@@ -1,7 +1,7 @@
 //! Workers on other machines, over a NATS server. The scheduler's side is a painter behind the same trait as local ones
 //! ([`RemotePainter`]); the worker's side runs a local painter for it ([`node`]). Orders and answers are small messages
-//! ([`protocol`]), pictures go over connections of their own ([`pictures`]), and who is there is told by heartbeats in a
-//! key-value bucket ([`Roster`]). All parts except the settings need the feature `cluster`.
+//! ([`protocol`]), pictures go over connections of their own ([`pictures`]), and who is there is told by heartbeats in
+//! a key-value bucket ([`Roster`]). All parts except the settings need the feature `cluster`.
 
 pub mod settings;
 

@@ -134,8 +134,8 @@ impl Paint for RemotePainter {
             return Err(LostProcess::from(ProcessFault::Gone("another took its place".to_owned())).into());
         }
         let transfer = transfer(size) + self.hub.settings.notice();
-        // Steps are told without receipts, so that one limit holds for whatever may lie between two answers: a step, the
-        // work around the steps, and a picture on its way.
+        // Steps are told without receipts, so that one limit holds for whatever may lie between two answers: a step,
+        // the work around the steps, and a picture on its way.
         let limit = limits.step + limits.around + transfer + self.setup().encode[0];
         let first = limit + transfer + 2 * limits.load;
         let (mut begun, mut goes) = (0, true);

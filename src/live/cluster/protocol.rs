@@ -37,7 +37,8 @@ impl Names {
         format!("modm_{}", self.0)
     }
 
-    /// Returns the subject of a worker's heartbeats, or of those of all workers for `*`: that of its value in the bucket.
+    /// Returns the subject of a worker's heartbeats, or of those of all workers for `*`: that of its value in the
+    /// bucket.
     #[must_use]
     pub fn heartbeat(&self, worker: &str) -> String {
         format!("$KV.{}.worker.{worker}", self.bucket())

@@ -135,8 +135,8 @@ impl Roster {
         changes
     }
 
-    /// Notes that a worker is there twice. One that was started again is heard beside the other for a moment; if both go
-    /// on, the second is not used, and that is said once.
+    /// Notes that a worker is there twice. One that was started again is heard beside the other for a moment; if both
+    /// go on, the second is not used, and that is said once.
     fn contend(&mut self, name: &str, life: String) -> Vec<Change> {
         let (contender, times) = self.contenders.entry(name.to_owned()).or_default();
         if *contender != life {

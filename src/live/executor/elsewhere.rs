@@ -151,8 +151,8 @@ impl Live {
         Some(self.left(worker))
     }
 
-    /// Gives up a worker that was told to end, with what the core has given it since. The core gives that to others, and
-    /// it counts as no attempt.
+    /// Gives up a worker that was told to end, with what the core has given it since. The core gives that to others,
+    /// and it counts as no attempt.
     pub(super) fn left(&mut self, worker: WorkerId) -> Event {
         let state = &mut self.workers[worker.index()];
         state.leave();

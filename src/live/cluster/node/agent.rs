@@ -286,7 +286,8 @@ impl Agent {
         self.running = None;
         // Without a later order, the scheduler waits for this one.
         if current && self.next.is_none() {
-            // The scheduler knows a picture by its arrival: nothing is said of one unless no order and no receipt follows.
+            // The scheduler knows a picture by its arrival: nothing is said of one unless no order and no receipt
+            // follows.
             let is_known = matches!(became, Became::Drawn);
             let bytes = self.written(&session, number, became);
             if !is_known {
@@ -324,8 +325,8 @@ impl Agent {
     }
 }
 
-/// Says again and again that the worker is there. The bucket keeps what is said for those who ask later; those who listen
-/// need no bucket.
+/// Says again and again that the worker is there. The bucket keeps what is said for those who ask later; those who
+/// listen need no bucket.
 async fn beat(shared: Arc<Shared>, shown: Arc<Mutex<Presence>>, totals: Arc<Mutex<Totals>>, every: Duration) {
     loop {
         let (subject, value) = {

@@ -1,5 +1,5 @@
-//! Scheduler's end of the connections for pictures. A worker opens nothing without the ticket of an order that runs: one
-//! picture of the ordered size is taken in for it, and its own source is given out.
+//! Scheduler's end of the connections for pictures. A worker opens nothing without the ticket of an order that runs:
+//! one picture of the ordered size is taken in for it, and its own source is given out.
 
 use std::collections::BTreeMap;
 use std::io;
