@@ -1,5 +1,5 @@
-//! What fails between machines: delays, losses, cuts, a partition, a NATS server that dies. Every request ends once,
-//! with its own picture.
+//! Failures between machines: delays, losses, cuts, a partition, a NATS server that dies. Every request ends once, with
+//! its own picture.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What a scheduler and its workers say to each other: every request ends once with its own picture, and what a worker
-//! may not do is refused.
+//! Messages between a scheduler and its workers: every request ends once with its own picture, and what a worker may
+//! not do is refused.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::rig::{now, sleep};
 
-/// What the network does. It can change at any time.
+/// Behaviour of the network. It can change at any time.
 #[derive(Default)]
 pub(crate) struct Weather {
     /// Milliseconds that every byte is on its way.

@@ -50,7 +50,7 @@ fn rustls_random(bytes: &mut [u8]) {
     default_provider().secure_random.fill(bytes).expect("the system has random numbers");
 }
 
-/// What is heard of an order.
+/// News of an order.
 #[derive(Debug)]
 pub(super) enum Heard {
     Became(Became),

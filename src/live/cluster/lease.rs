@@ -12,7 +12,7 @@ use super::protocol::{Lease, PROTOCOL, SCHEDULER, read, written};
 /// Least time that a lease is watched before it counts as left behind.
 const WATCH: Duration = Duration::from_millis(1500);
 
-/// What is kept at the place of the lease.
+/// Value at the place of the lease.
 enum Kept {
     Nothing,
     /// Lease, and its revision.

@@ -223,11 +223,11 @@ pub struct Answer {
     pub number: u64,
     /// Name of this start of the worker.
     pub life: String,
-    /// What became of the order.
+    /// Outcome, or progress, of the order.
     pub what: Became,
 }
 
-/// What became of an order.
+/// Outcome, or progress, of an order.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Became {

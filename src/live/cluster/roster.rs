@@ -1,6 +1,6 @@
-//! Who is there: workers take the places of the scenario's cluster in the order in which they are heard of, each one of
-//! its GPU type. Workers beyond the places wait until one is free. Nothing here knows NATS or a clock: what is heard,
-//! and when, is handed in.
+//! Roster of a cluster: workers take the places of the scenario's cluster in the order in which they are heard of, each
+//! one of its GPU type. Workers beyond the places wait until one is free. Nothing here knows NATS or a clock: what is
+//! heard, and when, is handed in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const MOST_FAULTS: usize = 8;
 /// Worker that was heard of.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Its latest heartbeat.
+    /// Latest heartbeat of the worker.
     pub presence: Presence,
     heard: Instant,
 }

@@ -35,7 +35,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Encoder that the devices of a node share.
 pub type SharedEmbed = Arc<Mutex<Box<dyn Embed>>>;
 
-/// What a node draws and embeds with. The real one is [`OwnTools`]; tests and measurements have others.
+/// Tools that a node draws and embeds with. The real ones are [`OwnTools`]; tests and measurements have others.
 pub trait Tools: Send + Sync {
     /// Makes the painter of a device for the models of a run, with no model loaded.
     ///

@@ -44,7 +44,7 @@ pub struct Arrived {
 /// Function that is called when a picture has come.
 type Told = Box<dyn Fn() + Send>;
 
-/// What the worker of one order may send and fetch.
+/// Permission of the worker of one order: what it may send and fetch.
 struct Permit {
     size: [u32; 2],
     source: Option<ImageId>,
