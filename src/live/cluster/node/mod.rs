@@ -1,5 +1,5 @@
 //! Worker's side of a cluster: `modm worker`. One process for a machine, one agent for each device: the agent takes
-//! orders from the scheduler whose lease holds, has its hand carry them out ([`hand`]), and repeats an answer until the
+//! orders from the scheduler whose lease holds, has its hand carry them out (`hand`), and repeats an answer until the
 //! scheduler says that it was heard. A worker decides nothing.
 
 use std::collections::BTreeMap;
