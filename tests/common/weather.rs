@@ -102,11 +102,6 @@ fn carry(direction: usize, mut from: TcpStream, mut to: TcpStream, weather: Arc<
                 *free = Some(begins + takes);
                 begins + takes
             };
-            // A connection waits for its turn with each piece: connections share the way, and short messages do not
-            // wait behind whole pictures.
-            if narrow > 0 {
-                sleep(sent.saturating_duration_since(now()));
-            }
             // Packets keep their order: one that is sent again holds up those behind it.
             behind = behind.max(sent) + lost;
             let arrives = behind + Duration::from_millis(weather.delay_ms.load(Ordering::Relaxed));
