@@ -1,5 +1,6 @@
 //! `modm worker`: draws for a scheduler on another machine.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use clap::Args;
 use super::arguments::LibraryArguments;
 use super::progress::Lines;
 use crate::experiments::live::available_devices;
-use crate::live::cluster::node::{HEARTBEAT, NodeOptions, OwnTools, run as run_node, wrong};
+use crate::input::InputError;
+use crate::live::cluster::node::{HEARTBEAT, NodeOptions, OwnTools, Say, run as run_node};
 use crate::live::cluster::settings::{Identity, check_name, check_url, usual_name};
 use crate::live::interrupts::Interrupts;
 use crate::live::settings::{Device, Processor};
@@ -94,6 +96,11 @@ impl IdentityArguments {
     }
 }
 
+/// Returns the error for a flag.
+fn wrong(flag: &str, value: impl Display, accepted: &str) -> InputError {
+    InputError::new("the command line", accepted.to_owned()).value(flag, value)
+}
+
 /// Returns the devices of a list. A comma separates devices unless it begins an option such as `threads=2`.
 fn devices(texts: &[String]) -> anyhow::Result<Vec<Device>> {
     let mut devices: Vec<String> = Vec::new();
@@ -150,7 +157,7 @@ pub(super) fn run(command: &Worker) -> anyhow::Result<()> {
     let library = command.library.open()?;
     let place = ("the command line".as_ref(), "--devices");
     let devices = available_devices(&library, &devices, place, command.library.allow_cpu, &Lines::new(false))?;
-    let say: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(|sentence| eprintln!("{sentence}"));
+    let say: Say = Arc::new(|sentence| eprintln!("{sentence}"));
     let tools = OwnTools::new(library, &command.models, encoder_device, say.clone())?;
     let options = NodeOptions {
         url: command.cluster.clone(),

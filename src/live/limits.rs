@@ -57,7 +57,7 @@ impl LimitSettings {
 }
 
 /// Limits of one model on one worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelLimits {
     /// Time that a load may take.
     pub load: Duration,

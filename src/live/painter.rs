@@ -11,7 +11,7 @@ use super::pipeline::noise::SeededNoise;
 use super::pipeline::{Drawing, Manner, Pipeline, Sessions};
 use super::settings::Device;
 use super::worker::{DrawError, LoadError, Paint, Painted, Task};
-use crate::model::{ModelId, Size};
+use crate::model::ModelId;
 
 /// Models and picture size that all workers share.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -53,12 +53,6 @@ impl Palette {
     pub fn new(models: Vec<(PathBuf, Option<f32>)>, size: [u32; 2]) -> Self {
         let guided = vec![true; models.len()];
         Self { models, guided, checkpoints: Vec::new(), size }
-    }
-
-    /// Returns the width and height of pictures of a size, in pixels.
-    #[must_use]
-    pub fn pixels(&self, size: Size) -> [u32; 2] {
-        if size.is_usual() { self.size } else { [u32::from(size.width), u32::from(size.height)] }
     }
 
     /// Returns the folder of a model with a checkpoint.
@@ -144,7 +138,7 @@ impl Paint for Painter {
             skipped: task.work.skipped_steps,
             guidance: self.palette.guidance(task),
             negative: self.palette.negative_prompt(task),
-            size: Some(self.palette.pixels(task.work.size)),
+            size: Some(task.work.size.in_pixels(self.palette.size)),
             keep_going,
         };
         let drawn = pipeline.draw(&[drawing], &manner);

@@ -1,7 +1,6 @@
 //! Keys of the tenants, stored as hashes. A key has 244 random bits, so one pass of SHA-256 is as good as a slow hash.
 //! The comparison takes the same time for every key that is presented.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -129,12 +128,8 @@ impl Keys {
 pub fn fresh() -> (String, String) {
     // Two random UUIDs have 122 random bits each. Their fixed bits, which state version and variant, do no harm.
     let key = format!("{PREFIX}{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-    let hash = Sha256::digest(key.as_bytes());
-    let digits = hash.iter().fold(String::with_capacity(64), |mut digits, byte| {
-        let _ = write!(digits, "{byte:02x}"); // writing to a string cannot fail
-        digits
-    });
-    (key, digits)
+    let hash = input::sha256_of(key.as_bytes());
+    (key, hash)
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {

@@ -5,13 +5,12 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use serde_json::json;
 
-use crate::nats::Nats;
-use crate::onnxruntime;
-use crate::program::{modm, pause, signal, within};
+use crate::nats::{Nats, shapes_worker};
+use crate::program::{pause, signal, within};
 use crate::served::{SHORT, Served, key, serve};
 
 /// Number of kills if nothing else is asked for; scripts/nightly asks for 100.
@@ -24,16 +23,8 @@ const PROMPTS: [&str; 4] = [
 ];
 
 /// Starts a worker of the shapes.
-pub(crate) fn worker(url: &str, node: &str, more: &[&str]) -> Child {
-    let mut command = start(url, node, more);
-    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-pub(crate) fn start(url: &str, node: &str, more: &[&str]) -> Command {
-    onnxruntime::library();
-    let mut command = modm(&["worker", "--cluster", url, "--devices", "cpu:0", "--models", "models/shapes"]);
-    command.args(["--node", node, "--heartbeat-s", "0.2"]).args(more);
-    command
+fn worker(url: &str, node: &str) -> Child {
+    shapes_worker(url, node).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 fn end(mut child: Child) {
@@ -65,7 +56,7 @@ fn kills_of_any_part_lose_nothing_and_double_nothing() {
     let mut nats = Nats::start(folder.path());
     let url = nats.url();
     let names = ["a", "b"];
-    let mut workers: Vec<Child> = names.iter().map(|name| worker(&url, name, &[])).collect();
+    let mut workers: Vec<Child> = names.iter().map(|name| worker(&url, name)).collect();
     let mut served = server(&data, &url, &keys, &tenants[0], "");
     // Without the cache, a picture is a function of prompt and seed: what each job must get is drawn once before.
     let body = |prompt: usize| json!({ "prompt": PROMPTS[prompt], "seed": prompt, "cache": "off" });
@@ -87,7 +78,7 @@ fn kills_of_any_part_lose_nothing_and_double_nothing() {
             at @ (0 | 1) => {
                 workers[at].kill().unwrap();
                 workers[at].wait().unwrap();
-                workers[at] = worker(&url, names[at], &[]);
+                workers[at] = worker(&url, names[at]);
             }
             2 => nats.restart(),
             3 => {

@@ -1,11 +1,12 @@
-//! A NATS server on a port of its own.
+//! A NATS server on a port of its own, and the command of a worker at it.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::program::within;
+use crate::onnxruntime;
+use crate::program::{modm, within};
 
 /// Server that ends with its test.
 pub(crate) struct Nats {
@@ -86,4 +87,12 @@ impl Drop for Nats {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Makes the command of a worker of the shapes, whose heartbeats come often.
+pub(crate) fn shapes_worker(url: &str, node: &str) -> Command {
+    onnxruntime::library();
+    let mut command = modm(&["worker", "--cluster", url, "--devices", "cpu:0", "--models", "models/shapes"]);
+    command.args(["--node", node, "--heartbeat-s", "0.2"]);
+    command
 }

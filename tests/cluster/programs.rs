@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use crate::nats::Nats;
+use crate::nats::{Nats, shapes_worker};
 use crate::onnxruntime;
 use crate::program::{Answer, modm, root, signal, within};
 
@@ -26,11 +26,7 @@ struct Started {
 
 impl Started {
     fn worker(url: &str, node: &str) -> Self {
-        onnxruntime::library();
-        let arguments = ["worker", "--cluster", url, "--devices", "cpu:0", "--models", "models/shapes", "--node", node];
-        let mut command = modm(&arguments);
-        command.args(["--heartbeat-s", "0.2"]).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = shapes_worker(url, node).stderr(Stdio::piped()).spawn().unwrap();
         let said = std::sync::Arc::<std::sync::Mutex<String>>::default();
         let (lines, to) = (BufReader::new(child.stderr.take().unwrap()).lines(), said.clone());
         std::thread::spawn(move || {

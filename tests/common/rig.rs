@@ -118,10 +118,6 @@ impl Tools for FixedTools {
     fn models(&self) -> Vec<String> {
         vec![FOLDER.to_owned()]
     }
-
-    fn encoders(&self) -> Vec<String> {
-        Vec::new()
-    }
 }
 
 /// Facts about requests without files: pictures are counted and looked at as they come.
@@ -237,7 +233,7 @@ impl Rig {
             guided: vec![true; models],
             checkpoints: Vec::new(),
             size: self.size,
-            limits: limits.worker(WorkerId(0)).iter().map(|limits| (*limits).into()).collect(),
+            limits: limits.worker(WorkerId(0)).to_vec(),
             encoder: Some("alike".to_owned()),
             encode: [limits.encode, limits.load_encoder],
         };

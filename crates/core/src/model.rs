@@ -114,6 +114,12 @@ impl Size {
         if pixels == usual { Self::USUAL } else { Self { width, height } }
     }
 
+    /// Returns the width and height in pixels, which are `usual` for the usual size.
+    #[must_use]
+    pub fn in_pixels(self, usual: [u32; 2]) -> [u32; 2] {
+        if self.is_usual() { usual } else { [u32::from(self.width), u32::from(self.height)] }
+    }
+
     /// Returns the number of pixels; 0 for the usual size.
     #[must_use]
     pub const fn pixels(self) -> u64 {

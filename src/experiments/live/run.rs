@@ -113,7 +113,9 @@ impl LiveRun<'_> {
         if equipment.cluster.is_none() {
             progress.say(&format!("loading the models onto {}", names(&equipment.devices)));
         }
-        staff.give_sources(store.sources());
+        if let Some(elsewhere) = &staff.elsewhere {
+            elsewhere.give_sources(store.sources());
+        }
         let encoder = equipment.embed(&limits)?;
         let setting = setting(scenario, trace, &images, (equipment, staff, limits), progress, &said);
         let mut live = Live::start(setting, store, &initial_allocation(scenario).targets, encoder)?;

@@ -6,7 +6,6 @@ use super::Equipment;
 use crate::experiments::ExperimentError;
 use crate::live::executor::Elsewhere;
 use crate::live::limits::Limits;
-use crate::live::store::Sources;
 use crate::live::worker::Paint;
 use crate::scenario::Scenario;
 use crate::scheduler::WorkerId;
@@ -22,27 +21,11 @@ pub struct Staff {
     pub elsewhere: Option<Arc<dyn Elsewhere>>,
     /// True if workers keep their limits themselves.
     pub isolated: bool,
-    #[cfg(feature = "cluster")]
-    /// Cluster, for those who show who is there.
-    pub cluster: Option<Arc<crate::live::cluster::Cluster>>,
 }
 
 impl std::fmt::Debug for Staff {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Staff").field("elsewhere", &self.elsewhere.is_some()).finish_non_exhaustive()
-    }
-}
-
-impl Staff {
-    /// Lets workers on other machines fetch pictures of a store.
-    #[cfg_attr(not(feature = "cluster"), expect(clippy::unused_self, reason = "as with the feature"))]
-    pub fn give_sources(&self, sources: Sources) {
-        #[cfg(feature = "cluster")]
-        if let Some(cluster) = &self.cluster {
-            return cluster.give_sources(sources);
-        }
-        // Painters on this machine have the pictures read for them.
-        drop(sources);
     }
 }
 
@@ -62,13 +45,7 @@ impl Equipment {
         if let Some(settings) = &self.cluster {
             return self.elsewhere(settings, scenario, limits, all, say);
         }
-        Ok(Staff {
-            paint: self.paint(limits)?,
-            elsewhere: None,
-            isolated: self.is_isolated(),
-            #[cfg(feature = "cluster")]
-            cluster: None,
-        })
+        Ok(Staff { paint: self.paint(limits)?, elsewhere: None, isolated: self.is_isolated() })
     }
 }
 
@@ -99,13 +76,11 @@ mod elsewhere {
             let cluster = Cluster::open(settings.clone(), setup, (gpus, folders), say)?;
             cluster.wait_for_workers(all)?;
             let cluster = Arc::new(cluster);
-            let painters = cluster.clone();
             let elsewhere: Arc<dyn Elsewhere> = cluster.clone();
             Ok(Staff {
-                paint: Box::new(move |worker| Box::new(painters.painter(worker))),
+                paint: Box::new(move |worker| Box::new(cluster.painter(worker))),
                 elsewhere: Some(elsewhere),
                 isolated: true,
-                cluster: Some(cluster),
             })
         }
 
@@ -136,7 +111,7 @@ mod elsewhere {
             };
             let encoder = scenario.finds_by_image().then(|| DualEncoder::fingerprint(&self.encoder)).transpose()?;
             let setup = Setup {
-                limits: (0..models.len()).filter_map(longest).map(Into::into).collect(),
+                limits: (0..models.len()).filter_map(longest).collect(),
                 models,
                 guided: palette.guided.clone(),
                 checkpoints,

@@ -36,8 +36,8 @@ impl Loop {
         let limits = equipment.limits(Some((&simulation.inputs.profile, &scenario.gpus())));
         let say = Arc::new(|sentence: &str| tracing::info!("{sentence}"));
         let staff = equipment.staff(scenario, &limits, false, say)?;
-        staff.give_sources(store.sources());
         if let Some(workers) = &staff.elsewhere {
+            workers.give_sources(store.sources());
             let _ = elsewhere.set(workers.clone());
         }
         let encoder = equipment.embed(&limits)?;

@@ -24,7 +24,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(2);
 const LARGEST_VALUE: i32 = 512 << 10;
 
 /// Function that takes a sentence for the log.
-pub(super) type Say = Arc<dyn Fn(&str) + Send + Sync>;
+pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Error between this machine and a cluster.
 #[derive(Debug, thiserror::Error)]

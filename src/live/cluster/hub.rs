@@ -2,7 +2,6 @@
 //! orders of [`RemotePainter`]s. The scheduler core alone decides; nothing is queued here.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,8 +18,8 @@ use super::pictures::{Arrived, Permits, PictureServer};
 use super::protocol::{Answer, Became, Order, PROTOCOL, Presence, Setup, What, read, written};
 use super::roster::{Change, Roster};
 use super::settings::ClusterSettings;
+use crate::input::hexadecimal;
 use crate::live::executor::{Away, Elsewhere, Standing};
-use crate::live::limits::ModelLimits;
 use crate::live::store::Sources;
 use crate::scheduler::WorkerId;
 
@@ -39,10 +38,7 @@ pub(super) fn secret() -> String {
     // The generator of the standard library's hash maps is seeded by the system, and is not made for secrets.
     let mut bytes = [0; 16];
     rustls_random(&mut bytes);
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // a write to memory cannot fail
-        text
-    })
+    hexadecimal(&bytes)
 }
 
 fn rustls_random(bytes: &mut [u8]) {
@@ -336,11 +332,6 @@ impl Cluster {
         Ok(Self { hub, held, runtime: Some(runtime) })
     }
 
-    /// Lets workers fetch pictures of a store.
-    pub fn give_sources(&self, sources: Sources) {
-        let _ = self.hub.sources.set(sources);
-    }
-
     /// Waits for workers, at most the time that the settings say: for `all` places to be taken, or else until one is
     /// taken and the others have had the time of some heartbeats.
     ///
@@ -397,8 +388,12 @@ impl Elsewhere for Cluster {
         let _ = self.hub.away.set(away);
     }
 
+    fn give_sources(&self, sources: Sources) {
+        let _ = self.hub.sources.set(sources);
+    }
+
     fn slack(&self) -> Duration {
-        let load = self.hub.setup.limits.iter().map(|limit| ModelLimits::from(*limit).load).max().unwrap_or_default();
+        let load = self.hub.setup.limits.iter().map(|limits| limits.load).max().unwrap_or_default();
         let [encode, load_encoder] = self.hub.setup.encode;
         2 * (transfer(LARGE) + load) + encode + load_encoder + self.hub.settings.notice()
     }
@@ -450,7 +445,7 @@ impl Drop for Cluster {
             if let Some(held) = held {
                 held.give_back(&hub.connection).await;
             }
-            let _ = hub.connection.client.flush().await;
+            hub.connection.flush().await;
         };
         // The owner may be a task of another runtime, where nothing may wait: a thread of its own may.
         let ends = std::thread::spawn(move || {

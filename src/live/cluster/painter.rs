@@ -9,10 +9,9 @@ use super::hub::{Heard, Hub, Running, now};
 use super::pictures::Arrived;
 use super::protocol::{Became, Draw, Setup, What};
 use crate::live::isolated::{LostProcess, ProcessFault, Reported};
-use crate::live::limits::ModelLimits;
 use crate::live::store::StoreError;
 use crate::live::worker::{DrawError, LoadError, Paint, Painted, Task};
-use crate::model::{ModelId, Size};
+use crate::model::ModelId;
 use crate::scheduler::WorkerId;
 
 /// Time without any answer after which an order is sent again.
@@ -48,11 +47,6 @@ impl RemotePainter {
     fn begin(&self, picture: Option<[u32; 2]>, what: What) -> Result<Running, LostProcess> {
         Running::begin(&self.hub, self.worker, picture, what)
             .ok_or_else(|| ProcessFault::Gone("no machine has taken its place".to_owned()).into())
-    }
-
-    /// Returns the width and height of pictures of a size, in pixels.
-    fn pixels(&self, size: Size) -> [u32; 2] {
-        if size.is_usual() { self.setup().size } else { [u32::from(size.width), u32::from(size.height)] }
     }
 }
 
@@ -98,7 +92,7 @@ impl Paint for RemotePainter {
     fn load(&mut self, model: ModelId) -> Result<(), LoadError> {
         let Some(limit) = self.setup().limits.get(model.index()) else { return Err(LoadError::NoSuchModel) };
         // A process is started first, which may take as long as the load; and the old one may have to be ended.
-        let limit = 3 * ModelLimits::from(*limit).load + self.hub.settings.notice();
+        let limit = 3 * limit.load + self.hub.settings.notice();
         self.holder = None;
         let running = self.begin(None, What::Load { setup: self.setup().clone(), model })?;
         let became = next(&running, limit, "a load")?;
@@ -117,8 +111,9 @@ impl Paint for RemotePainter {
 
     fn draw(&mut self, task: &Task<'_>, keep_going: &dyn Fn() -> bool) -> Result<Painted, DrawError> {
         let Some(holder) = &self.holder else { return Err(DrawError::NotLoaded) };
-        let (size, usual) = (self.pixels(task.work.size), self.setup().size);
-        let limits = ModelLimits::from(self.setup().limits[task.work.model.index()]).of_size(task.work.size, usual);
+        let usual = self.setup().size;
+        let size = task.work.size.in_pixels(usual);
+        let limits = self.setup().limits[task.work.model.index()].of_size(task.work.size, usual);
         let draw = Draw {
             request: task.request,
             noise: task.noise,

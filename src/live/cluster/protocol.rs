@@ -91,8 +91,6 @@ pub struct Presence {
     pub heartbeat_s: f64,
     /// SHA-256 hashes of the folders of models that the worker has.
     pub models: Vec<String>,
-    /// Fingerprints of the encoders that the worker has.
-    pub encoders: Vec<String>,
     /// True once the worker takes no more orders.
     pub leaving: bool,
     /// Totals since the start.
@@ -161,38 +159,11 @@ pub struct Setup {
     /// Usual width and height of pictures, in pixels.
     pub size: [u32; 2],
     /// Limits of each model, best model first.
-    pub limits: Vec<Limit>,
+    pub limits: Vec<ModelLimits>,
     /// Fingerprint of the encoder that pictures are embedded with, if workers embed them.
     pub encoder: Option<String>,
     /// Limit of the encoder for one picture, and of its load.
     pub encode: [Duration; 2],
-}
-
-/// Limits of one model, as [`ModelLimits`] has them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limit {
-    load: Duration,
-    step: Duration,
-    around: Duration,
-}
-
-impl From<ModelLimits> for Limit {
-    fn from(ModelLimits { load, step, around }: ModelLimits) -> Self {
-        Self { load, step, around }
-    }
-}
-
-impl From<Limit> for ModelLimits {
-    fn from(Limit { load, step, around }: Limit) -> Self {
-        Self { load, step, around }
-    }
-}
-
-impl Setup {
-    /// Returns the hashes of all folders of models that a worker needs.
-    pub fn folders(&self) -> impl Iterator<Item = &String> {
-        self.models.iter().map(|(hash, _)| hash).chain(self.checkpoints.iter().flatten())
-    }
 }
 
 /// Picture to draw.

@@ -307,7 +307,6 @@ pub(super) mod tests {
             life: life.to_owned(),
             heartbeat_s: 1.0,
             models: vec!["aa".to_owned()],
-            encoders: Vec::new(),
             leaving: false,
             totals: Totals::default(),
         }

@@ -5,6 +5,7 @@ use std::time::Duration as HostDuration;
 use serde::Serialize;
 
 use super::{Answer, Live, LiveError};
+use crate::live::store::Sources;
 use crate::live::worker::LoadError;
 use crate::model::ModelId;
 use crate::scheduler::{Event, LossCause, WorkerId};
@@ -58,6 +59,9 @@ pub trait Elsewhere: Send + Sync {
 
     /// Has `away` called for each worker that goes away while it does nothing.
     fn listen(&self, away: Box<dyn Fn(Away) + Send + Sync>);
+
+    /// Lets workers fetch pictures of a store.
+    fn give_sources(&self, sources: Sources);
 
     /// Returns the time by which a call of a worker may take longer than on this machine.
     fn slack(&self) -> HostDuration;

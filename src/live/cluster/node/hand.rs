@@ -5,11 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::super::hub::now;
 use super::super::pictures::{Line, LineError};
 use super::super::protocol::{Became, Draw, Lease, Setup, Totals, What};
 use super::{Shared, SharedEmbed};
@@ -79,11 +80,6 @@ pub(super) struct Hand {
     pub(super) embed: Option<SharedEmbed>,
     /// Connection for pictures, with the session that it belongs to.
     pub(super) line: Option<(String, Line)>,
-}
-
-#[expect(clippy::disallowed_methods, reason = "a worker counts the time that it works")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 impl Hand {

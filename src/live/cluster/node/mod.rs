@@ -2,17 +2,15 @@
 //! orders from the scheduler whose lease holds, has its hand carry them out (`hand`), and repeats an answer until the
 //! scheduler says that it was heard. A worker decides nothing.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Builder;
 
-use super::connection::{ClusterError, Connection, Say};
+pub use super::connection::Say;
+use super::connection::{ClusterError, Connection};
 use super::protocol::{PROTOCOL, Presence, Setup, Totals};
 use super::settings::Identity;
-use crate::input::InputError;
 use crate::live::embedder::Embed;
 use crate::live::settings::Device;
 use crate::live::worker::Paint;
@@ -48,9 +46,6 @@ pub trait Tools: Send + Sync {
 
     /// Returns the hashes of the folders of models that there are.
     fn models(&self) -> Vec<String>;
-
-    /// Returns the fingerprints of the encoders that there are.
-    fn encoders(&self) -> Vec<String>;
 }
 
 /// Settings of a node.
@@ -99,7 +94,7 @@ pub fn run(
     options: &NodeOptions,
     tools: Arc<dyn Tools>,
     ending: Arc<dyn Fn() -> bool + Send + Sync>,
-    say: Arc<dyn Fn(&str) + Send + Sync>,
+    say: Say,
 ) -> Result<(), ClusterError> {
     let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("node").enable_all().build()?;
     // The last owner of the tools ends their processes, which waits: that must not happen within the runtime.
@@ -150,23 +145,7 @@ fn presence(options: &NodeOptions, device: Device, tools: &dyn Tools) -> Presenc
         life: super::hub::secret(),
         heartbeat_s: options.heartbeat.as_secs_f64(),
         models: tools.models(),
-        encoders: tools.encoders(),
         leaving: false,
         totals: Totals::default(),
     }
-}
-
-/// Returns the folders of models that a setup names by hash.
-///
-/// # Errors
-/// Returns a sentence that names the hash that no folder has.
-fn places(folders: &BTreeMap<String, PathBuf>, hash: &str) -> Result<PathBuf, String> {
-    let missing = || format!("no folder of --models has the content {}...", &hash[..hash.len().min(12)]);
-    folders.get(hash).cloned().ok_or_else(missing)
-}
-
-/// Returns an input error of the command line.
-#[must_use]
-pub fn wrong(flag: &str, value: impl std::fmt::Display, accepted: &str) -> InputError {
-    InputError::new("the command line", accepted.to_owned()).value(flag, value)
 }

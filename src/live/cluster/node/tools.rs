@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Folders, SharedEmbed, Tools, places};
+use super::{Folders, Say, SharedEmbed, Tools};
 use crate::input::InputError;
 use crate::live::cluster::protocol::Setup;
 use crate::live::isolated::{IsolatedEncoder, IsolatedPainter, Launch};
@@ -22,7 +22,7 @@ pub struct OwnTools {
     encoder_device: Device,
     /// Encoder that was opened last, with its fingerprint.
     opened: Mutex<Option<(String, SharedEmbed)>>,
-    say: Arc<dyn Fn(&str) + Send + Sync>,
+    say: Say,
 }
 
 impl std::fmt::Debug for OwnTools {
@@ -36,12 +36,7 @@ impl OwnTools {
     ///
     /// # Errors
     /// Returns an error if there are none, or if this program's own file is not known.
-    pub fn new(
-        library: Library,
-        models: &Path,
-        encoder_device: Device,
-        say: Arc<dyn Fn(&str) + Send + Sync>,
-    ) -> Result<Self, InputError> {
+    pub fn new(library: Library, models: &Path, encoder_device: Device, say: Say) -> Result<Self, InputError> {
         let folders = Folders::find(models, &|found| say(found))?;
         let launch = Launch::own().map_err(|error| InputError::new("this program's own file", error.to_string()))?;
         Ok(Self { launch, library, folders, encoder_device, opened: Mutex::new(None), say })
@@ -50,7 +45,10 @@ impl OwnTools {
 
 impl Tools for OwnTools {
     fn paint(&self, device: Device, setup: &Setup) -> Result<Box<dyn Paint>, String> {
-        let place = |hash: &String| places(&self.folders.models, hash);
+        let place = |hash: &String| {
+            let missing = || format!("no folder of --models has the content {}...", &hash[..hash.len().min(12)]);
+            self.folders.models.get(hash).cloned().ok_or_else(missing)
+        };
         let models = setup.models.iter().map(|(hash, guidance)| Ok((place(hash)?, *guidance)));
         let checkpoints = setup.checkpoints.iter().map(|hashes| hashes.iter().map(place).collect());
         let palette = Palette {
@@ -59,9 +57,8 @@ impl Tools for OwnTools {
             checkpoints: checkpoints.collect::<Result<_, String>>()?,
             size: setup.size,
         };
-        let limits = setup.limits.iter().map(|limit| (*limit).into()).collect();
         let (launch, library) = (self.launch.clone(), self.library.clone());
-        Ok(Box::new(IsolatedPainter::new(launch, library, device, Arc::new(palette), limits)))
+        Ok(Box::new(IsolatedPainter::new(launch, library, device, Arc::new(palette), setup.limits.clone())))
     }
 
     fn embed(&self, fingerprint: &str, [encode, load_encoder]: [Duration; 2]) -> Option<SharedEmbed> {
@@ -88,9 +85,5 @@ impl Tools for OwnTools {
 
     fn models(&self) -> Vec<String> {
         self.folders.models.keys().cloned().collect()
-    }
-
-    fn encoders(&self) -> Vec<String> {
-        self.folders.encoders.keys().cloned().collect()
     }
 }

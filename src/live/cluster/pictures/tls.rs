@@ -1,16 +1,15 @@
 //! Encryption of the connections: a certificate that is made at each start of a scheduler, and a client that accepts it
 //! by its hash alone.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::version::TLS13;
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme};
 
+use crate::input::sha256_of;
 use crate::live::cluster::ClusterError;
 
 /// Name in the certificate. Nobody looks at it: the hash decides.
@@ -25,7 +24,7 @@ pub(super) fn server() -> Result<(Arc<ServerConfig>, String), ClusterError> {
     let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).map_err(failed)?;
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
     let certificate = made.cert.der().clone();
-    let pin = hash(&certificate);
+    let pin = sha256_of(&certificate);
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&TLS13])
         .map_err(failed)?
@@ -48,13 +47,6 @@ pub(super) fn client(pin: &str) -> Result<Arc<ClientConfig>, ClusterError> {
     Ok(Arc::new(config))
 }
 
-fn hash(certificate: &CertificateDer<'_>) -> String {
-    Sha256::digest(certificate).iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// Check of a certificate by its hash.
 #[derive(Debug)]
 struct Pinned {
@@ -71,7 +63,7 @@ impl ServerCertVerifier for Pinned {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if hash(certificate) == self.pin {
+        if sha256_of(certificate) == self.pin {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(Error::General("the certificate is not that of the scheduler".to_owned()))
