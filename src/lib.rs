@@ -5,6 +5,9 @@
 //! The crate `modm-core` holds all code that uses no files, clocks or threads. Its modules are exported here under the
 //! same names.
 
+// Printing has one place (cli/printer.rs), because these macros panic where the reader has left or the disk is full.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub use modm_core::{
     cache, confidence, denoising, draw, embedding, image, metrics, model, network, replay, request, scheduler, sim,
     time, window,

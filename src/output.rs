@@ -14,12 +14,12 @@ const PARTIAL: &str = ".partial";
 
 /// Failure to write a file or to make a folder.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: cannot be written: {source}", path.display())]
+#[error("{}: cannot be written: {reason}", path.display())]
 pub struct OutputError {
     /// Path of the file or folder.
     pub path: PathBuf,
-    /// Error of the system.
-    pub source: io::Error,
+    /// Error of the system. It is part of the message, so it is no source: a chain would say it twice.
+    pub reason: io::Error,
 }
 
 /// Writes a file through `write` under a temporary name, then renames the file to `path`.
@@ -30,7 +30,7 @@ pub fn write_atomic(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> Result<(), OutputError> {
-    write_whole(path, PARTIAL, write, false).map_err(|source| OutputError { path: path.to_owned(), source })
+    write_whole(path, PARTIAL, write, false).map_err(|reason| OutputError { path: path.to_owned(), reason })
 }
 
 /// Writes a file as [`write_atomic`] does, where several processes may write the file at the same time. The last one
@@ -46,7 +46,7 @@ pub fn write_shared(
     // not tell them apart: they are equal in containers. The random number comes from the system and reaches no result.
     let own = RandomState::new().build_hasher().finish();
     let written = write_whole(path, &format!(".{own:016x}{PARTIAL}"), write, false);
-    written.map_err(|source| OutputError { path: path.to_owned(), source })
+    written.map_err(|reason| OutputError { path: path.to_owned(), reason })
 }
 
 /// Writes a file as [`write_atomic`] does. Once the function has returned, the file survives a loss of power.
@@ -96,7 +96,7 @@ fn write_whole(
 /// # Errors
 /// Returns the system's error.
 pub fn make_folder(folder: &Path) -> Result<(), OutputError> {
-    fs::create_dir_all(folder).map_err(|source| OutputError { path: folder.to_owned(), source })
+    fs::create_dir_all(folder).map_err(|reason| OutputError { path: folder.to_owned(), reason })
 }
 
 /// Moves a file into a folder, which is made if there is none.
@@ -130,7 +130,7 @@ pub fn copy_into(file: &Path, folder: &Path) -> io::Result<()> {
 /// Returns the system's error.
 pub fn remove_file(file: &Path) -> Result<(), OutputError> {
     match fs::remove_file(file) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(OutputError { path: file.to_owned(), source }),
+        Err(reason) if reason.kind() != io::ErrorKind::NotFound => Err(OutputError { path: file.to_owned(), reason }),
         _ => Ok(()),
     }
 }

@@ -7,6 +7,7 @@ use anyhow::bail;
 use clap::Args;
 
 use super::arguments::{LibraryArguments, ScenarioArguments, share};
+use super::printer;
 use super::progress::Lines;
 use crate::calibration::fit;
 use crate::calibration::samples::Sample;
@@ -64,11 +65,11 @@ pub(super) fn run(command: &Calibrate) -> anyhow::Result<()> {
     };
     report.write(&common.out, begun.seconds())?;
     if common.json {
-        println!("{}", serde_json::to_string_pretty(&report.json())?);
+        printer::json(&report.json())?;
     } else {
-        println!("{}", report.table());
+        out!("{}", report.table());
         for line in report.sentences() {
-            println!("{line}");
+            out!("{line}");
         }
     }
     if fit::bounds(&report.fitted.fits).is_empty() {
@@ -79,7 +80,7 @@ pub(super) fn run(command: &Calibrate) -> anyhow::Result<()> {
             common.out.join("calibration.csv").display()
         );
     }
-    eprintln!("scenario: {}", common.out.join(SCENARIO).display());
+    say!("scenario: {}", common.out.join(SCENARIO).display());
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::arguments::{ExperimentArguments, count, positive, share};
+use super::printer;
 use super::progress::Lines;
 use crate::experiments::capacity::{self, ATTAINMENT, Capacities, Question, Target, UP_TO};
 use crate::experiments::{threads, variants};
@@ -84,13 +85,13 @@ pub(super) fn run(command: &CapacityCommand) -> anyhow::Result<()> {
     write_files(&super::drawn(report.files(figures.look()))?, &common.out)?;
     write_run_json(&common.out, &base, &[], &report.stand_ins, begun.seconds(), &more.warnings)?;
     if common.json {
-        print!("{text}");
+        printer::text(text);
         return Ok(());
     }
-    print!("{}", capacity_table(&report.capacities, &report.published, super::width()));
+    printer::text(capacity_table(&report.capacities, &report.published, super::width()));
     super::print_verdict(&report.sentence());
     super::print_notes(report.caveats());
-    eprintln!("report: {}", common.out.join("report.html").display());
+    say!("report: {}", common.out.join("report.html").display());
     Ok(())
 }
 

@@ -44,7 +44,7 @@ fn explained(error: CheckError) -> anyhow::Error {
 pub(super) fn check(command: &Check) -> anyhow::Result<()> {
     let findings = data::check(&command.data).map_err(explained)?;
     for finding in &findings {
-        println!("{}", finding.text);
+        out!("{}", finding.text);
     }
     match findings.iter().filter(|finding| !finding.is_whole).count() {
         0 => Ok(()),
@@ -58,10 +58,10 @@ pub(super) fn repair(command: &Repair) -> anyhow::Result<()> {
     let aside = command.data.join(format!("damaged-{now}"));
     let done = data::repair(&command.data, &aside).map_err(explained)?;
     for line in &done {
-        println!("{line}");
+        out!("{line}");
     }
     if done.is_empty() {
-        println!("{}: whole: nothing to do", command.data.display());
+        out!("{}: whole: nothing to do", command.data.display());
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use clap::Args;
 
 use super::arguments::{ExperimentArguments, count};
+use super::printer;
 use super::progress::Lines;
 use crate::experiments::capacity::{self, Question};
 use crate::experiments::threads;
@@ -80,10 +81,10 @@ pub(super) fn run(command: &Compare) -> anyhow::Result<()> {
     write_files(&super::drawn(report::files(&comparison, figures.look()))?, &common.out)?;
     write_run_json(&common.out, &base, &[], &comparison.stand_ins, begun.seconds(), &[])?;
     if common.json {
-        println!("{}", serde_json::to_string_pretty(&report::json(&comparison.runs))?);
+        printer::json(&report::json(&comparison.runs))?;
         return Ok(());
     }
     super::print_comparison(&comparison);
-    eprintln!("report: {}", common.out.join("report.html").display());
+    say!("report: {}", common.out.join("report.html").display());
     Ok(())
 }

@@ -50,19 +50,20 @@ pub(super) fn run(command: &Doctor) -> anyhow::Result<()> {
     let folder = command.scenario.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let subject =
         scenario.as_ref().map(|scenario| Subject { settings: &scenario.live, models: scenario.model_names(), folder });
-    let mut works = diagnose(&command.library.options(), subject.as_ref(), &mut print);
+    let works = diagnose(&command.library.options(), subject.as_ref(), &mut print);
     #[cfg(feature = "cluster")]
-    {
+    let works = {
         let named = scenario.as_ref().and_then(|scenario| scenario.live.cluster.clone());
         let named = named
             .zip(command.scenario.as_ref())
             .map(|(cluster, file)| cluster.resolved(|path| Scenario::resolve(file, path)));
-        works &= match (&command.cluster, named) {
+        let found = match (&command.cluster, named) {
             (Some(url), _) => examine((url, &command.cluster_name), &command.identity.identity(), &mut print),
             (None, Some(named)) => examine((&named.url, &named.name), &named.identity, &mut print),
             (None, None) => true,
         };
-    }
+        works && found
+    };
     if works { Ok(()) } else { Err(Broken.into()) }
 }
 
@@ -74,8 +75,8 @@ fn print(Finding { condition, part, found, next }: Finding) {
         Condition::Absent => "absent",
         Condition::Missing => "missing",
     };
-    println!("{word:<8} {part:<12} {found}");
+    out!("{word:<8} {part:<12} {found}");
     if let Some(next) = next {
-        println!("         {:<12} next: {next}", "");
+        out!("         {:<12} next: {next}", "");
     }
 }

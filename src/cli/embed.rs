@@ -54,6 +54,6 @@ pub(super) fn run(command: &Embed) -> anyhow::Result<()> {
         force: command.force,
     };
     let Embedded { rows, dimension } = embed(&job, &command.library.options(), &Lines::new(command.quiet))?;
-    println!("{rows} rows of {dimension} in {}", command.out.display());
+    out!("{rows} rows of {dimension} in {}", command.out.display());
     Ok(())
 }

@@ -51,9 +51,9 @@ pub(super) fn run(command: &ImportProfile) -> anyhow::Result<()> {
     let written = toml::to_string(&profile).context("the profile as TOML")?;
     write_atomic(&command.out, |to| std::io::Write::write_all(to, written.as_bytes()))?;
     for service in &profile.service {
-        println!("{}, {}: {} s, jobs of up to {}", service.gpu, service.model, service.overhead_s, service.most());
+        out!("{}, {}: {} s, jobs of up to {}", service.gpu, service.model, service.overhead_s, service.most());
     }
     super::print_notes(&notes);
-    eprintln!("profile: {}", command.out.display());
+    say!("profile: {}", command.out.display());
     Ok(())
 }

@@ -9,6 +9,7 @@ use clap::Args;
 #[cfg(feature = "cluster")]
 use super::arguments::cluster_address;
 use super::arguments::{LibraryArguments, ScenarioArguments};
+use super::printer;
 use super::progress::Lines;
 use crate::experiments::{Progress, live, variants};
 use crate::live::interrupts::Interrupts;
@@ -90,13 +91,13 @@ fn tell(common: &ScenarioArguments, base: &Scenario, comparison: &Comparison, wa
     }
     if common.json {
         match comparison.runs.as_slice() {
-            [run] => println!("{}", serde_json::to_string_pretty(&run.summary)?),
-            runs => println!("{}", serde_json::to_string_pretty(&report::json(runs))?),
+            [run] => printer::json(&run.summary)?,
+            runs => printer::json(&report::json(runs))?,
         }
         return Ok(());
     }
-    print!("{}", report::terminal(comparison, super::width()));
+    printer::text(report::terminal(comparison, super::width()));
     super::print_notes(comparison.grounds());
-    eprintln!("report: {}", common.out.join("report.html").display());
+    say!("report: {}", common.out.join("report.html").display());
     Ok(())
 }

@@ -14,6 +14,9 @@ use crate::input::InputError;
 use crate::report::{self as reports, Comparison, DrawError, ReportFile};
 use crate::trace::MakeError;
 
+#[macro_use]
+mod printer;
+
 mod arguments;
 #[cfg(feature = "live")]
 mod calibrate;
@@ -118,8 +121,30 @@ enum Command {
 /// Parses the command line, runs it and turns errors into exit codes.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse(); // exits with 2 on bad usage
-    let result = match &arguments.command {
+    let result = match Arguments::try_parse() {
+        Ok(arguments) => run(&arguments.command),
+        Err(usage) if usage.use_stderr() => usage.exit(), // with 2
+        Err(help) => {
+            printer::text(help.render().ansi());
+            Ok(())
+        }
+    };
+    match result.and_then(|()| Ok(printer::end()?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say!("{RED}error:{RED:#} {error:#}");
+            let code = match () {
+                () if error.chain().any(is_input) => 2,
+                () if error.is::<report::Differ>() => 3,
+                () => 1,
+            };
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<()> {
+    match command {
         Command::Simulate(command) => simulate::run(command),
         Command::Compare(command) => compare::run(command),
         Command::Sweep(command) => sweep::run(command),
@@ -158,20 +183,10 @@ pub fn main() -> ExitCode {
         Command::ImportProfile(command) => import_profile::run(command),
         Command::Trace(command) => trace::run(command),
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Arguments::command(), "modm", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "modm", &mut script);
+            printer::text(String::from_utf8_lossy(&script));
             Ok(())
-        }
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            anstream::eprintln!("{RED}error:{RED:#} {error:#}");
-            let code = match () {
-                () if error.chain().any(is_input) => 2,
-                () if error.is::<report::Differ>() => 3,
-                () => 1,
-            };
-            ExitCode::from(code)
         }
     }
 }
@@ -201,11 +216,11 @@ fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
 
 /// Prints a comparison's table, its verdict with caveats, and its notes.
 fn print_comparison(comparison: &Comparison) {
-    print!("{}", reports::terminal(comparison, width()));
+    printer::text(reports::terminal(comparison, width()));
     let verdict = reports::verdict(comparison);
     print_verdict(&verdict.sentence);
     for caveat in &verdict.caveats {
-        anstream::println!("{YELLOW}note:{YELLOW:#} {caveat}");
+        out!("{YELLOW}note:{YELLOW:#} {caveat}");
     }
     print_notes(comparison.grounds());
 }
@@ -222,12 +237,12 @@ fn width() -> Option<u16> {
 
 /// Prints a verdict under a table.
 fn print_verdict(sentence: &str) {
-    anstream::println!("{BOLD}{sentence}{BOLD:#}");
+    out!("{BOLD}{sentence}{BOLD:#}");
 }
 
 /// Prints notes under a table.
 fn print_notes(notes: impl IntoIterator<Item = impl std::fmt::Display>) {
     for note in notes {
-        anstream::println!("{DIM}note:{DIM:#} {note}");
+        out!("{DIM}note:{DIM:#} {note}");
     }
 }

@@ -72,7 +72,7 @@ pub(super) fn run(command: &Parity) -> anyhow::Result<()> {
         let share = |difference: f32| format!("{difference:.1e}");
         table.add_row([agreement.case.clone(), share(agreement.latents), share(agreement.picture)]);
     }
-    println!("{table}");
+    out!("{table}");
     if let Some(file) = &command.json {
         let worst = agreements.iter().map(Agreement::worst).fold(0.0, f32::max);
         let (model, device) = (&command.model, command.device.to_string());

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use clap::Args;
 
 use super::arguments::{Expected, ExperimentArguments, count, positive};
+use super::printer;
 use super::progress::Lines;
 use crate::experiments::plan::{Planning, Question};
 use crate::output::write_atomic;
@@ -88,12 +89,12 @@ pub(super) fn run(command: &Plan) -> anyhow::Result<()> {
     let (answer, wall_s) = (&report.answer, begun.seconds());
     write_run_json(&common.out, base, &[], &report.stand_ins, wall_s, &answer.warnings)?;
     if common.json {
-        print!("{text}");
+        printer::text(text);
     } else {
-        print!("{}", plan_table(&answer.groups, &answer.tried, super::width()));
+        printer::text(plan_table(&answer.groups, &answer.tried, super::width()));
         super::print_verdict(&report.sentence());
         super::print_notes(report.notes());
-        eprintln!("report: {}", common.out.join("report.html").display());
+        say!("report: {}", common.out.join("report.html").display());
     }
     Ok(())
 }

@@ -56,10 +56,10 @@ pub(super) fn run(command: &Profile) -> anyhow::Result<()> {
     let question = Question { batches: command.batch.clone(), jobs: command.jobs, rounds: command.rounds };
     let (profile, warnings) = measure(&scenario, &equipment, &question, &command.out, &lines)?;
     profile::write(&profile, &command.out)?;
-    println!("{}", report::profile::terminal(&profile));
+    out!("{}", report::profile::terminal(&profile));
     for warning in &warnings {
-        println!("warning: {warning}");
+        out!("warning: {warning}");
     }
-    eprintln!("profile: {}", command.out.display());
+    say!("profile: {}", command.out.display());
     Ok(())
 }

@@ -55,7 +55,7 @@ impl Progress {
 
     /// Prints a line above the bar.
     pub(super) fn say(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| say!("{line}"));
     }
 
     /// Counts items that are done.
@@ -71,7 +71,7 @@ impl Progress {
         }
         let tenth = (self.total / 10).max(1);
         if self.plain && (self.total >= 10_000 || self.stride == 1) && ended.is_multiple_of(tenth) {
-            eprintln!("{ended} of {} {}", self.total, self.what);
+            say!("{ended} of {} {}", self.total, self.what);
         }
     }
 
@@ -181,7 +181,7 @@ impl experiments::Progress for Lines {
         }
         match &*self.piece() {
             Some(piece) => piece.say(sentence),
-            None => eprintln!("{sentence}"),
+            None => say!("{sentence}"),
         }
     }
 
@@ -189,8 +189,8 @@ impl experiments::Progress for Lines {
         let (quiet, bar) = (self.quiet, self.piece().as_ref().map(|piece| piece.bar.clone()));
         Arc::new(move |sentence| match &bar {
             _ if quiet => {}
-            Some(bar) => bar.suspend(|| eprintln!("{sentence}")),
-            None => eprintln!("{sentence}"),
+            Some(bar) => bar.suspend(|| say!("{sentence}")),
+            None => say!("{sentence}"),
         })
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::arguments::{Expected, FigureArguments};
+use super::printer;
 use crate::calibration::audit;
 use crate::input::InputError;
 use crate::output::{make_folder, write_atomic};
@@ -74,11 +75,11 @@ pub(super) fn run(command: &Report) -> anyhow::Result<()> {
     make_folder(&out)?;
     write_files(&super::drawn(report::files(&comparison, command.figures.look()))?, &out)?;
     if command.json {
-        println!("{}", serde_json::to_string_pretty(&report::json(&comparison.runs))?);
+        printer::json(&report::json(&comparison.runs))?;
     } else {
         super::print_comparison(&comparison);
     }
-    eprintln!("report: {}", out.join("report.html").display());
+    say!("report: {}", out.join("report.html").display());
     Ok(())
 }
 
@@ -94,11 +95,11 @@ fn report_audits(command: &Report, folder: &Path) -> anyhow::Result<()> {
     let file = out.join("audit.md");
     write_atomic(&file, |to| to.write_all(report::audit::markdown(&kept).as_bytes()))?;
     if command.json {
-        println!("{}", serde_json::to_string_pretty(&report::audit::json(&kept))?);
+        printer::json(&report::audit::json(&kept))?;
     } else {
-        println!("{}", report::audit::terminal(&kept));
+        out!("{}", report::audit::terminal(&kept));
     }
-    eprintln!("report: {}", file.display());
+    say!("report: {}", file.display());
     Ok(())
 }
 
@@ -113,11 +114,11 @@ fn hold_against(command: &Report, there: &Path) -> anyhow::Result<()> {
     }
     let found = differences(here, there, command.bound)?;
     if command.json {
-        println!("{}", serde_json::to_string_pretty(&against::json(&found))?);
+        printer::json(&against::json(&found))?;
     } else if found.is_empty() {
-        println!("no measure differs by more than {} %", 100.0 * command.bound);
+        out!("no measure differs by more than {} %", 100.0 * command.bound);
     } else {
-        print!("{}", against::table(&found));
+        printer::text(against::table(&found));
     }
     if found.is_empty() { Ok(()) } else { Err(Differ(found.len()).into()) }
 }

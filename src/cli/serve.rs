@@ -8,6 +8,7 @@ use clap::Args;
 #[cfg(feature = "cluster")]
 use super::arguments::cluster_address;
 use super::arguments::{LibraryArguments, read};
+use super::printer;
 use super::progress::Lines;
 use crate::experiments::serve::{ReadyServer, ServerOptions};
 use crate::serve::keys::fresh;
@@ -79,8 +80,8 @@ pub(super) fn key(command: &Key) {
     if command.operator {
         table.insert("operator".to_owned(), toml::Value::from(true));
     }
-    print!("[[key]]\n{table}\n");
-    eprintln!("key of {}: {key}", command.tenant);
+    printer::text(format_args!("[[key]]\n{table}\n"));
+    say!("key of {}: {key}", command.tenant);
 }
 
 pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
@@ -98,13 +99,15 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
         library: command.library.options(),
     };
     let server = ReadyServer::open(&source, &sets, &options, &Lines::new(false))?;
-    Ok(server.run(&|address| eprintln!("listening on http://{address}"))?)
+    Ok(server.run(&|address| say!("listening on http://{address}"))?)
 }
 
 fn start_logs(json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A log that cannot be written would be reported by a panic, where the reader of standard error has left.
+    let logs = logs.log_internal_errors(false);
     // In tests, another subscriber may be set already.
     let _ = if json { logs.json().try_init() } else { logs.with_ansi(false).try_init() };
 }

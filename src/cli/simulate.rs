@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::arguments::{RangeArguments, ScenarioArguments, SearchArguments};
+use super::printer;
 use super::progress::{Lines, Progress};
 use crate::experiments::{runs_of_range, threads, write_run};
 use crate::metrics::warnings::Warning;
@@ -38,7 +39,7 @@ pub(super) fn run(command: &Simulate) -> anyhow::Result<()> {
     let results = write_run(&simulation, &common.out, command.journal, range, begun, &progress)?;
     progress.finish();
     if common.json {
-        println!("{}", serde_json::to_string_pretty(&results.summary)?);
+        printer::json(&results.summary)?;
         return Ok(());
     }
     let comparison = Comparison {
@@ -55,8 +56,8 @@ pub(super) fn run(command: &Simulate) -> anyhow::Result<()> {
         notes: [simulation.scenario.notes.clone(), Warning::texts(&results.warnings)].concat(),
         ..Comparison::default()
     };
-    print!("{}", report::terminal(&comparison, super::width()));
+    printer::text(report::terminal(&comparison, super::width()));
     super::print_notes(comparison.grounds());
-    eprintln!("results in {}", common.out.display());
+    say!("results in {}", common.out.display());
     Ok(())
 }

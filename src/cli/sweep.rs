@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use clap::Args;
 
 use super::arguments::{FigureArguments, ScenarioArguments, SearchArguments, count};
+use super::printer;
 use super::progress::Lines;
 use crate::experiments::sweep::{self, Description, Parts, Shard, SweepRun, Vary};
 use crate::experiments::{spread, threads};
@@ -69,7 +70,7 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
     }
     let finished = sweep.runs.len() - waiting.len();
     if finished > 0 && !command.merge && !common.quiet {
-        eprintln!("{finished} of {} combinations have run already", sweep.runs.len());
+        say!("{finished} of {} combinations have run already", sweep.runs.len());
     }
     let (search, threads, lines) = (command.search.search(), threads(command.threads), Lines::new(common.quiet));
     let notes = sweep.run_all(&waiting, &common.out, search, threads, &lines)?;
@@ -84,14 +85,14 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
     let table = common.out.join(name);
     write_atomic(&table, |to| std::io::Write::write_all(to, sweep_csv(&keys, &rows).as_bytes()))?;
     if common.json {
-        println!("{}", serde_json::to_string_pretty(&sweep_json(&keys, &rows))?);
+        printer::json(&sweep_json(&keys, &rows))?;
         return Ok(());
     }
-    print!("{}", sweep_table(&keys, &rows, super::width()));
+    printer::text(sweep_table(&keys, &rows, super::width()));
     super::print_notes(sweep.stand_ins.iter().chain(&notes));
     if command.shard.is_some() {
         // A shard gets no report, because it is only a part. --merge reports the sweep when all shards have run.
-        eprintln!("table: {}", table.display());
+        say!("table: {}", table.display());
         return Ok(());
     }
     let named = sweep.runs.iter().map(|run| (run.combination.values.join(", "), &run.scenario));
@@ -108,6 +109,6 @@ pub(super) fn run(command: &Sweep) -> anyhow::Result<()> {
         scenario_toml: source.text().to_owned(),
     };
     write_files(&super::drawn(report.files(command.figures.look()))?, &common.out)?;
-    eprintln!("report: {}, table: {}", common.out.join("report.html").display(), table.display());
+    say!("report: {}, table: {}", common.out.join("report.html").display(), table.display());
     Ok(())
 }

@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::arguments::{LibraryArguments, ScenarioArguments};
+use super::printer;
 use super::progress::Lines;
 use crate::experiments::live::{Equipment, prepare, refuse_foreign};
 use crate::experiments::validate::{Experiment, Question};
@@ -82,11 +83,11 @@ pub(super) fn run(command: &Validate) -> anyhow::Result<()> {
     write_files(&super::drawn(validation::files(&validation))?, &common.out)?;
     write_run_json(&common.out, &base, &[], &[], begun.seconds(), &[])?;
     if common.json {
-        println!("{}", serde_json::to_string_pretty(&validation::json(&validation))?);
+        printer::json(&validation::json(&validation))?;
         return Ok(());
     }
-    print!("{}", validation::terminal(&validation, super::width()));
+    printer::text(validation::terminal(&validation, super::width()));
     super::print_notes(&validation.notes);
-    eprintln!("report: {}", common.out.join("report.html").display());
+    say!("report: {}", common.out.join("report.html").display());
     Ok(())
 }

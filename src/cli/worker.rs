@@ -157,7 +157,7 @@ pub(super) fn run(command: &Worker) -> anyhow::Result<()> {
     let library = command.library.open()?;
     let place = ("the command line".as_ref(), "--devices");
     let devices = available_devices(&library, &devices, place, command.library.allow_cpu, &Lines::new(false))?;
-    let say: Say = Arc::new(|sentence| eprintln!("{sentence}"));
+    let say: Say = Arc::new(|sentence| say!("{sentence}"));
     let tools = OwnTools::new(library, &command.models, encoder_device, say.clone())?;
     let options = NodeOptions {
         url: command.cluster.clone(),
@@ -171,7 +171,7 @@ pub(super) fn run(command: &Worker) -> anyhow::Result<()> {
     };
     let interrupts = Interrupts::listen().context("signals cannot be listened for")?;
     let workers: Vec<String> = options.devices.iter().map(|device| options.worker(*device)).collect();
-    eprintln!("workers {} of type {}, at {}", workers.join(", "), options.gpu, options.url);
+    say!("workers {} of type {}, at {}", workers.join(", "), options.gpu, options.url);
     Ok(run_node(&options, Arc::new(tools), Arc::new(move || interrupts.heard()), say)?)
 }
 

@@ -152,7 +152,7 @@ impl<'a> RunFolder<'a> {
         make_folder(&self.folder)?;
         write_atomic(&self.folder.join(REQUESTS), |to| {
             write(to)?;
-            remove_file(&self.folder.join(RUN)).map_err(|error| error.source)
+            remove_file(&self.folder.join(RUN)).map_err(|error| error.reason)
         })
     }
 

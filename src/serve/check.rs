@@ -35,19 +35,19 @@ pub enum CheckError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// Error of the disk.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {reason}", path.display())]
     Io {
         /// File that could not be read or written.
         path: PathBuf,
         /// Error of the system.
-        source: io::Error,
+        reason: io::Error,
     },
 }
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> CheckError + '_ {
-    move |source| match source.kind() {
-        io::ErrorKind::WouldBlock => InputError::new(path, source.to_string()).into(),
-        _ => CheckError::Io { path: path.to_owned(), source },
+    move |reason| match reason.kind() {
+        io::ErrorKind::WouldBlock => InputError::new(path, reason.to_string()).into(),
+        _ => CheckError::Io { path: path.to_owned(), reason },
     }
 }
 

@@ -71,7 +71,7 @@ pub(super) fn run(command: &Generate) -> anyhow::Result<()> {
     let (settings, seed) = command.settings()?;
     let name = command.from.as_deref().unwrap_or(Path::new(FLAGS));
     let trace = settings.write(seed, (name, "trace.synthetic"), &command.out, command.force)?;
-    println!("{}: {} requests", command.out.join(REQUESTS).display(), trace.len());
+    out!("{}: {} requests", command.out.join(REQUESTS).display(), trace.len());
     Ok(())
 }
 

@@ -98,12 +98,12 @@ pub(in crate::cli) fn run(arguments: &Import) -> anyhow::Result<()> {
     let record = import::run(&arguments.job(), &Bar::default())?;
     for input in &record.inputs {
         let rows = input.rows.map_or_else(String::new, |rows| format!(", {rows} rows"));
-        println!("{}: {}{rows}", input.role, input.file.display());
-        input.notes.iter().for_each(|note| println!("  {note}"));
+        out!("{}: {}{rows}", input.role, input.file.display());
+        input.notes.iter().for_each(|note| out!("  {note}"));
     }
-    record.notes.iter().for_each(|note| println!("{note}"));
+    record.notes.iter().for_each(|note| out!("{note}"));
     let requests = arguments.out.join(REQUESTS);
-    println!("wrote {} requests over {:.1} s: {}", record.requests, record.last_arrival_s, requests.display());
+    out!("wrote {} requests over {:.1} s: {}", record.requests, record.last_arrival_s, requests.display());
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cli::printer;
 use crate::output::{prepare, refuse_earlier, write_atomic};
 use crate::report::inspection::terminal;
 use crate::trace::inspect::{Scope, describe};
@@ -54,6 +55,6 @@ pub(in crate::cli) fn run(arguments: &Inspect) -> anyhow::Result<()> {
         let json = serde_json::to_string_pretty(&description)?;
         write_atomic(&out.join(FILE), |writer| writer.write_all(json.as_bytes()))?;
     }
-    print!("{}", terminal(&description, scope));
+    printer::text(terminal(&description, scope));
     Ok(())
 }

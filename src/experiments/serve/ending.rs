@@ -2,7 +2,7 @@
 //! ends the program at once. So does the end of the time that finishing may take, whatever hangs. The signals have a
 //! thread of their own, which the network cannot hold up.
 
-use std::io;
+use std::io::{self, Write, stderr};
 use std::process::exit;
 use std::time::Duration;
 
@@ -47,7 +47,8 @@ pub(super) fn listen(drain: Duration) -> io::Result<oneshot::Receiver<()>> {
             if let Ok(code) = timeout(drain + MARGIN, signals.next()).await {
                 exit(code);
             }
-            eprintln!("error: the server does not end by itself: what hangs is left");
+            // The reader of standard error may have left.
+            let _ = writeln!(stderr(), "error: the server does not end by itself: what hangs is left");
             exit(1);
         });
     })?;

@@ -64,7 +64,7 @@ pub fn prepare_output(out: &Path, from: Option<&Path>, force: bool) -> Result<()
 fn clear(out: &Path) -> Result<(), OutputError> {
     let pictures = out.join(PICTURES);
     if pictures.is_dir() {
-        std::fs::remove_dir_all(&pictures).map_err(|source| OutputError { path: pictures, source })?;
+        std::fs::remove_dir_all(&pictures).map_err(|reason| OutputError { path: pictures, reason })?;
     }
     [RUN, SAMPLES, "calibration.csv", "calibration.svg", PROFILE, SCENARIO]
         .iter()
