@@ -1,10 +1,11 @@
 //! Figures that others published of a system, stated in a scenario. Reports show the published figures beside the
 //! measured ones; no result is computed from them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Figures that others published of a system.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Published {
     /// Requests completed per minute while requests arrive.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Context;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::experiments::ExperimentError;
 use crate::input::InputError;
@@ -28,16 +28,19 @@ mod compare;
 mod doctor;
 #[cfg(feature = "live")]
 mod embed;
+mod features;
 mod import_profile;
 #[cfg(feature = "live")]
 mod live;
 #[cfg(feature = "live")]
 mod parity;
 mod plan;
+mod policies;
 #[cfg(feature = "live")]
 mod profile;
 mod progress;
 mod report;
+mod scenario;
 #[cfg(feature = "serve")]
 mod serve;
 mod simulate;
@@ -63,7 +66,7 @@ Any key of a scenario can be set from the command line: --set cache.capacity=500
 Exit codes: 0 done, 1 the run failed, 2 the input or the usage is wrong, 3 (report --against) two results differ.";
 
 #[derive(Debug, Parser)]
-#[command(name = "modm", version, about, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "modm", version = features::version(), about, propagate_version = true, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -77,6 +80,10 @@ enum Command {
     Capacity(capacity::CapacityCommand),
     Plan(plan::Plan),
     Report(report::Report),
+    /// Check, show or explain scenarios
+    #[command(subcommand)]
+    Scenario(scenario::ScenarioCommand),
+    Policies(policies::Policies),
     #[cfg(feature = "live")]
     Live(live::Live),
     #[cfg(feature = "serve")]
@@ -121,8 +128,9 @@ enum Command {
 /// Parses the command line, runs it and turns errors into exit codes.
 #[must_use]
 pub fn main() -> ExitCode {
-    let result = match Arguments::try_parse() {
-        Ok(arguments) => run(&arguments.command),
+    let result = match parse() {
+        Ok(Ok(arguments)) => run(&arguments.command),
+        Ok(Err(lacking)) => Err(lacking.into()),
         Err(usage) if usage.use_stderr() => usage.exit(), // with 2
         Err(help) => {
             printer::text(help.render().ansi());
@@ -143,6 +151,16 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Parses the command line. The inner error is a command of another build.
+fn parse() -> Result<Result<Arguments, features::Lacking>, clap::Error> {
+    let mut program = features::with_lacking(Arguments::command());
+    let matches = program.try_get_matches_from_mut(std::env::args_os())?;
+    if let Err(lacking) = features::refuse_lacking(&matches) {
+        return Ok(Err(lacking));
+    }
+    Arguments::from_arg_matches(&matches).map(Ok).map_err(|error| error.format(&mut program))
+}
+
 fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Simulate(command) => simulate::run(command),
@@ -151,6 +169,11 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Capacity(command) => capacity::run(command),
         Command::Plan(command) => plan::run(command),
         Command::Report(command) => report::run(command),
+        Command::Scenario(command) => scenario::run(command),
+        Command::Policies(command) => {
+            policies::run(command);
+            Ok(())
+        }
         #[cfg(feature = "live")]
         Command::Live(command) => live::run(command),
         #[cfg(feature = "serve")]
@@ -210,6 +233,7 @@ fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
         }
     }
     error.is::<InputError>()
+        || error.is::<features::Lacking>()
         || error.downcast_ref().is_some_and(ExperimentError::is_of_input)
         || matches!(error.downcast_ref(), Some(MakeError::Input(_)))
 }

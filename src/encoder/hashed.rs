@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::embedding::{Embedding, EmbeddingMatrix};
@@ -16,7 +17,7 @@ const BUCKETS: usize = 1 << 18;
 
 /// Settings of the scenario section `[encoder]`. The defaults are fitted, together with those of `[image_model]`, to
 /// published figures of CLIP on `DiffusionDB` (`scripts/fit_stand_ins`), except for the shares and the dimension.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EncoderSettings {
     /// Number of components of an embedding. Random projection blurs a cosine by about

@@ -10,6 +10,7 @@
 use std::path::Path;
 
 use rand::Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::hashed::{add_signs, hashed};
@@ -25,7 +26,7 @@ const NOISE: u64 = 4;
 
 /// Settings of the scenario section `[image_model]`. The defaults are fitted, together with those of `[encoder]`, to
 /// published figures of CLIP on `DiffusionDB` (`scripts/fit_stand_ins`), except where another source is named.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ImageModel {
     /// Mean similarity of an image to its own prompt: `CLIPScore` 28.55 of SD3.5-Large on `DiffusionDB`

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::input::InputError;
@@ -13,7 +14,7 @@ use crate::profile::Profile;
 use crate::scheduler::WorkerId;
 
 /// Section `[live.limits]` of a scenario: limits after which the worker of a call counts as lost.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitSettings {
     /// Factor on the time that the profile expects for a step, an encoding, a decoding or a load.

@@ -1,11 +1,13 @@
 //! Section `[live]` of a scenario: the files and devices of a run on real sessions. The section is plain data, which
 //! programs built without live mode read, too, so that a scenario means the same everywhere. Nothing is opened here.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, Expected, Unexpected};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -17,7 +19,7 @@ use crate::input::InputError;
 pub const LARGEST_SIDE: u32 = 16_384;
 
 /// Section `[live]` of a scenario.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LiveSettings {
     /// Folder of each model as Optimum exports it, by the name of the model in `[models]`.
@@ -56,7 +58,7 @@ pub struct LiveSettings {
 }
 
 /// Place of the sessions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {
     /// Processes of their own, one for each worker and one for the encoder. A call that hangs or crashes costs the
@@ -69,7 +71,7 @@ pub enum Isolation {
 }
 
 /// File format of stored pictures.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageFormat {
     /// PNG, which is exact.
@@ -187,6 +189,16 @@ impl fmt::Display for Device {
             write!(f, ",threads={}", self.threads)?;
         }
         self.memory_gb.map_or(Ok(()), |memory| write!(f, ",memory_gb={memory}"))
+    }
+}
+
+impl JsonSchema for Device {
+    fn schema_name() -> Cow<'static, str> {
+        "Device".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["cpu", "cpu,threads=4", "cuda:0", "cuda:0,memory_gb=40"] })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Search for the most similar entry beyond the exact index of the core: the kinds of index that a scenario names,
 //! search ahead over a whole trace, FAISS, and memory in large pages. `docs/retrieval.md` says when to use which index.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "faiss")]
@@ -22,19 +23,21 @@ pub fn exact() -> ExactIndex {
 }
 
 /// Kind of the index of a cache. The FAISS kinds need the cargo feature `faiss`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum IndexKind {
-    /// Exact index of the core: it finds what brute force finds, from eight bits a component.
+    /// Exact index of the core: it finds what brute force finds, from eight bits a component. Not for more than some
+    /// million images.
     #[default]
     Exact,
-    /// Flat index of FAISS: it finds what brute force finds, from 32 bits a component.
+    /// Flat index of FAISS: it finds what brute force finds, from 32 bits a component. Not for speed: `exact` reads a
+    /// quarter of the bytes.
     FaissFlat,
-    /// Inverted lists of FAISS, of vectors as they are: a quarter of the lists is searched.
+    /// Inverted lists of FAISS, of vectors as they are: a quarter of the lists is searched. Not where every hit counts.
     FaissIvf,
-    /// Inverted lists of FAISS, of vectors in eight bits a component.
+    /// Inverted lists of FAISS, of vectors in eight bits a component. Not where every hit counts.
     FaissIvfSq8,
-    /// Graph of near neighbours of FAISS (Malkov and Yashunin, arXiv:1603.09320).
+    /// Graph of near neighbours of FAISS (Malkov and Yashunin, arXiv:1603.09320). Not for caches that evict much.
     FaissHnsw,
 }
 

@@ -1,7 +1,9 @@
 //! Section `[allocation]`: policy that decides which model each worker holds. `scheduler::allocation` has the policies.
 
+use std::borrow::Cow;
 use std::path::Path;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Scenario;
@@ -11,23 +13,25 @@ use crate::scheduler::allocation::{Mode, Pid, QueueDelay, Switching};
 use crate::scheduler::routing::System;
 
 /// Policy that decides which model each worker holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AllocationKind {
-    /// Fixed allocation, which stays as it starts.
+    /// Fixed allocation, which stays as it starts. Not for loads that change.
     Static,
-    /// Monitor of the paper.
+    /// Monitor of the paper, which decides once a period from the rates of the window. Not for bursts or deadlines: it
+    /// looks at no waiting request.
     #[default]
     Modm,
-    /// Policy of `DiffServe` for cascades, which solves an integer program.
+    /// Policy of DiffServe for cascades, which solves an integer program. Not for caches.
     Cascade,
-    /// Policy of this project, which simulates other allocations on waiting and recent requests and picks the best.
+    /// Policy of this project, which simulates other allocations on waiting and recent requests and picks the best. Not
+    /// for repeating the paper's results.
     WhatIf,
 }
 
 /// Section `[allocation]`. Only `modm` and `cascade` have small models to allocate; the other systems leave the section
 /// unused.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AllocationSection {
     /// Policy that decides on the models of the workers.
@@ -54,7 +58,7 @@ pub struct AllocationSection {
     /// Length of the recent past that `what_if` expects to come again, seconds; two full generations if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window_s: Option<f64>,
-    /// Time that `what_if` looks ahead, seconds; four full generations if absent.
+    /// Time that `what_if` looks ahead, seconds; four full generations if absent. Formerly `calm_s`, which still works.
     #[serde(skip_serializing_if = "Option::is_none", alias = "calm_s")]
     pub horizon_s: Option<f64>,
     /// Least time between two decisions of `what_if`, seconds; half a full generation if absent.
@@ -71,8 +75,8 @@ pub struct AllocationSection {
     /// late request less pays for.
     pub late_price: f64,
     /// Measure of the profile that says how good the images of each model are for `what_if`: their scores are spread
-    /// from 0 for the worst model to 1 for the best. If absent, the order of the models says it: `models.large`, then
-    /// `models.small`.
+    /// from 0 for the worst model to 1 for the best (`"clip"`, `"fid"`). If absent, the order of the models says it:
+    /// `models.large`, then `models.small`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub measure: Option<String>,
 }
@@ -114,6 +118,16 @@ impl AllocationSection {
 /// Gains of the monitor's controller, or `None` for no controller.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PidSetting(pub Option<Pid>);
+
+impl JsonSchema for PidSetting {
+    fn schema_name() -> Cow<'static, str> {
+        "PidSetting".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [generator.subschema_for::<Pid>(), { "const": "off", "description": "No controller." }] })
+    }
+}
 
 impl Serialize for PidSetting {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

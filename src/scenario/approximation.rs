@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Scenario;
@@ -12,11 +13,12 @@ use crate::input::InputError;
 use crate::scheduler::routing::{Bounds, Level, Levels, System};
 
 /// Section `[approximation]`. Only `modm` has levels; the other systems leave the section unused.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApproximationSection {
     /// Share of the large model's quality that hits by `system.bounds` are assumed to keep. The default is the paper's
     /// alpha. The share steers the levels. It is not the quality of docs/semantics.md, section 7, that results report.
+    /// Formerly `quality`, which still works.
     #[serde(alias = "quality")]
     pub assumed_quality: f64,
     /// Least mean quality of all images, where an image by the large model counts 1.
@@ -29,7 +31,7 @@ pub struct ApproximationSection {
 }
 
 /// Entry of `[[approximation.level]]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LevelSection {
     /// Least number of waiting requests for each worker at which the level is entered. The level is left at less than
@@ -38,7 +40,7 @@ pub struct LevelSection {
     /// Share of the large model's quality that hits of the level are assumed to keep.
     #[serde(alias = "quality")]
     pub assumed_quality: f64,
-    /// Rows of (similarity bound, skipped steps), as in `system.bounds`.
+    /// Rows of `[similarity bound, skipped steps]`, as in `system.bounds`.
     pub bounds: Vec<(f64, u32)>,
 }
 

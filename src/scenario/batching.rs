@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check::seconds;
@@ -12,7 +13,7 @@ use crate::scheduler::Batching;
 use crate::time::Duration;
 
 /// Section `[batching]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchingSection {
     /// Largest number of requests in a job, as far as the profile has batches of that size.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Scenario;
@@ -13,7 +14,7 @@ use crate::scheduler::routing::System;
 use crate::trace::asks::{KeyPart, KeyRule};
 
 /// Section `[cache]`: capacity, admission and eviction.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cache {
     /// Capacity in images, or in states for `nirvana`.
@@ -33,15 +34,21 @@ pub struct Cache {
     pub near_duplicate: Option<f64>,
     /// Properties that an image and a request must have in common.
     #[serde(skip_serializing_if = "is_usual_key")]
+    #[schemars(!skip_serializing_if)]
     pub key: Vec<KeyPart>,
-    /// Distance of the values of guidance that are told apart, with `key` of `guidance`.
+    /// Distance of the values of guidance that are told apart, with `key` of `guidance`: values that round to the same
+    /// multiple are the same.
     #[serde(skip_serializing_if = "is_usual_tolerance")]
+    #[schemars(!skip_serializing_if)]
     pub guidance_tolerance: f64,
-    /// Largest ratio between the aspect ratios of an image and a request that it serves.
+    /// Largest ratio between the aspect ratios of an image and a request that it serves. 1 is the same shape alone, as
+    /// with `pinecone`, which returns images as they are.
     #[serde(skip_serializing_if = "is_usual_aspect")]
+    #[schemars(!skip_serializing_if)]
     pub aspect_limit: f64,
     /// Largest ratio between the pixels of an image and a request that it serves.
     #[serde(skip_serializing_if = "is_usual_factor")]
+    #[schemars(!skip_serializing_if)]
     pub size_factor: f64,
     /// Images that are inserted. `nirvana` and `pinecone` ignore the setting and insert the images of misses.
     pub admission: Admission,

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Scenario;
@@ -12,7 +13,7 @@ use crate::input::InputError;
 use crate::scheduler::routing::System;
 
 /// Section `[cascade]`. Only the system `cascade` makes drafts; the other systems leave the section unused.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CascadeSection {
     /// Confidence below which a draft is made again, until the allocation decides on another threshold.

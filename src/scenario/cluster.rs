@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Scenario;
@@ -12,7 +13,7 @@ use crate::model::GpuId;
 const MOST_WORKERS: usize = 65_535;
 
 /// Section `[cluster]`: GPUs in the order of worker ids.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
     /// Groups of equal GPUs.
@@ -20,7 +21,7 @@ pub struct Cluster {
 }
 
 /// Group of equal GPUs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GpuGroup {
     /// GPU type, by its name in the profile.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Scenario, initial_allocation};
@@ -11,7 +12,7 @@ use crate::sim::{Faults, Spell};
 use crate::time::{MAX_INPUT_S, Time};
 
 /// Section `[faults]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FaultsSection {
     /// Faults, in any order.
@@ -19,7 +20,7 @@ pub struct FaultsSection {
 }
 
 /// Fault of some workers during some time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FaultEvent {
     /// Time at which the fault begins, seconds from the trace's zero.
@@ -41,7 +42,7 @@ pub struct FaultEvent {
 }
 
 /// Kind of a fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// Loss of workers, with the jobs that they run and the models that they hold. Workers come back empty.

@@ -3,13 +3,14 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check::{positive_seconds, seconds};
 use crate::input::InputError;
 
 /// Section `[slo]`: latency objectives.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SloSection {
     /// Latency objectives, as multiples of the time of a full generation on the large model on the first GPU type.
@@ -37,7 +38,7 @@ impl SloSection {
 }
 
 /// Section `[metrics]`: settings of the measures.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricsSection {
     /// Time before which arriving requests are left out of the measures, seconds.
@@ -48,7 +49,7 @@ pub struct MetricsSection {
     pub near_miss: f64,
     /// Share of the misses' mean similarity below which a hit is false. The similarity is that of picture and prompt,
     /// as measured by the encoder of a live run. The default is the paper's alpha. The similarity is not the quality of
-    /// docs/semantics.md, section 7.
+    /// docs/semantics.md, section 7. Formerly `false_hit`, which still works.
     #[serde(alias = "false_hit")]
     pub false_hit_similarity: f64,
 }

@@ -3,6 +3,7 @@
 //! overrides, `check` refuses bad settings, `inputs` reads the other files of a run, and `build` makes the parts that
 //! run.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::{EncoderSettings, ImageModel};
@@ -21,9 +22,11 @@ mod check;
 mod cluster;
 mod faults;
 mod inputs;
+pub mod keys;
 mod metrics;
 mod models;
 mod network;
+mod origin;
 mod paths;
 mod queue;
 mod retrieval;
@@ -48,6 +51,7 @@ pub use inputs::{Fingerprint, Inputs, TraceInputs, built_in_profile, read_profil
 pub use metrics::{MetricsSection, SloSection};
 pub use models::{Models, ServesSetting};
 pub use network::NetworkSection;
+pub use origin::{Origin, Setting};
 pub use queue::QueueSection;
 pub use retrieval::Retrieval;
 pub use searched::{LookedUp, Searched};
@@ -59,7 +63,7 @@ pub use trace::TraceSection;
 pub use variant::Variant;
 
 /// Settings of a run, checked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// Name of the scenario.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{AllocationKind, Scenario, Steps};
@@ -12,7 +13,7 @@ use crate::model::{ModelId, ModelSet};
 use crate::scheduler::allocation::Mode;
 
 /// Section `[models]`: profile, names of the models, and number of denoising steps.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Models {
     /// Profile with the service times, TOML. If absent, the paper's profile is used, which is built in
@@ -23,16 +24,21 @@ pub struct Models {
     pub large: String,
     /// Names of the small models, which refine hits, best first.
     pub small: Vec<String>,
-    /// Exceptions to the rules by which models serve requests, by name of the model.
+    /// Exceptions to the rules by which models serve requests, by name of the model. Only `what_if` gives workers to
+    /// several small models at once: hits that a small model may not serve are refused where it would be alone.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub serves: BTreeMap<String, ServesSetting>,
-    /// Denoising steps of a full generation: one number (T), or a table by model.
+    /// Denoising steps of a full generation: one number (T), or a table by model, such as
+    /// `{ flux-dev = 28, flux-schnell = 4 }`.
     pub steps: Steps,
-    /// Noise levels of each model's steps. If absent, all models are taken to have the same.
+    /// Noise levels of each model's steps: `{ NAME = { shift = 3.0 } }` for flow matching (1 for no shift) or `{ NAME =
+    /// "scaled-linear" }` for Stable Diffusion. Set it for all models or for none, and where their numbers of steps
+    /// differ. If absent, all models are taken to have the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<BTreeMap<String, Schedule>>,
     /// Width and height in pixels of an image whose request names no size.
     #[serde(skip_serializing_if = "is_usual")]
+    #[schemars(!skip_serializing_if)]
     pub size: [u16; 2],
 }
 
@@ -44,7 +50,7 @@ fn is_usual(size: &[u16; 2]) -> bool {
 }
 
 /// Requests that one model may serve. For an absent field, the rule of the model's place in the list holds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServesSetting {
     /// True if the model may serve misses. If absent, only the large model may.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Scenario;
@@ -21,7 +22,7 @@ const MOST_LATENCY_MS: f64 = 60_000.0;
 const MOST_PICTURE_BYTES: u64 = 1_000_000_000;
 
 /// Section `[network]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NetworkSection {
     /// Number of workers on a node, for groups of `cluster.gpus` without a `node`. If absent, one node has all of these

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{AllocationKind, Scenario};
@@ -11,7 +12,7 @@ use crate::scheduler::routing::System;
 use crate::scheduler::{Late, Order};
 
 /// Section `[queue]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueueSection {
     /// Order in which waiting requests are served. If absent, `misses_first` for `modm` (`slack` with `what_if`) and
@@ -35,9 +36,11 @@ pub struct QueueSection {
     /// True if a hit skips only the fewest steps that hits skip when it starts while another worker is ready for it
     /// too, provided that the hit still meets its deadline.
     #[serde(skip_serializing_if = "super::is_default")]
+    #[schemars(!skip_serializing_if)]
     pub ease: bool,
     /// True if a request that cannot meet its deadline behind the requests before it is rejected at once.
     #[serde(skip_serializing_if = "super::is_default")]
+    #[schemars(!skip_serializing_if)]
     pub admission: bool,
     /// Deadline of a request that has none of its own, as a time after its arrival: a multiple of the time of a full
     /// generation on the large model on the first GPU type.

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check::seconds;
@@ -10,7 +11,7 @@ use crate::input::InputError;
 use crate::retrieval::IndexKind;
 
 /// Section `[retrieval]`: index, and times of embedding and search.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retrieval {
     /// Time from arrival to routing, for the encoder and the index look-up, seconds.

@@ -128,6 +128,10 @@ impl Source {
         Fingerprint { file: name, sha256: input::sha256_of(self.text.as_bytes()) }
     }
 
+    pub(super) const fn table(&self) -> &Table {
+        &self.table
+    }
+
     /// Returns the text of the scenario.
     #[must_use]
     pub fn text(&self) -> &str {

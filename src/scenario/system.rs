@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Scenario;
@@ -10,15 +11,16 @@ use crate::input::InputError;
 use crate::scheduler::routing::System;
 
 /// Section `[system]`: system and similarity bounds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SystemSection {
     /// System that serves the requests.
     pub policy: System,
-    /// Rows of (similarity bound, skipped steps), rising; the policy's own rows if absent.
+    /// Rows of `[similarity bound, skipped steps]`, rising; the policy's own rows if absent. A variant or `--set` that
+    /// chooses another policy and no bounds drops them, with a note.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bounds: Option<Vec<(f64, u32)>>,
-    /// Rows of (similarity bound, noise to start from as a share from 0 to 1), rising in similarity, in place of
+    /// Rows of `[similarity bound, noise to start from as a share from 0 to 1]`, rising in similarity, in place of
     /// `bounds`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sigma_bounds: Option<Vec<(f64, f64)>>,

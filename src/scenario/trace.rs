@@ -2,30 +2,34 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::input::InputError;
 use crate::trace::synthetic::Synthetic;
 
 /// Section `[trace]`: files, or a synthetic trace.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TraceSection {
     /// File of the requests, CSV.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests: Option<PathBuf>,
-    /// File of the prompts' embeddings, `.npy`.
+    /// File of the prompts' embeddings, `.npy`, a row for each request. Stand-ins are made if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_embeddings: Option<PathBuf>,
-    /// File of the embeddings of the images that the requests would produce, `.npy`.
+    /// File of the embeddings of the images that the requests would produce, `.npy`, a row for each request. Stand-ins
+    /// are made if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_embeddings: Option<PathBuf>,
-    /// File of the embeddings that are cached before the first request, oldest first, `.npy`.
+    /// File of the embeddings that are cached before the first request, oldest first, `.npy`: of images, or of prompts
+    /// for systems that find images by prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warm_images: Option<PathBuf>,
     /// Number of requests at the start of the trace that are not replayed. The entries that they would have left in the
     /// cache are there before time zero, and time zero is the arrival of the last of them.
     #[serde(skip_serializing_if = "is_zero")]
+    #[schemars(!skip_serializing_if)]
     pub warm_requests: u32,
     /// Generated trace in place of files.
     #[serde(skip_serializing_if = "Option::is_none")]

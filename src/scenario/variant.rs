@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Scenario;
@@ -22,13 +23,14 @@ const RESERVED: [&str; 9] = [
 ];
 
 /// Entry of `[[variant]]`: a name, and the settings that the variant changes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Variant {
     /// Name of the variant, and of its folder in the output.
     pub name: String,
     /// Scenario keys and their values: dotted keys in quotes, or tables.
     #[serde(default)]
+    #[schemars(with = "std::collections::BTreeMap<String, serde_json::Value>")]
     pub set: toml::Table,
     /// Numbers that others published for the variant. Figures show them beside the measured ones.
     #[serde(default, skip_serializing_if = "Published::is_empty")]

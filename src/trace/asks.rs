@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{TextColumn, Trace};
@@ -22,7 +23,7 @@ pub const MOST_IMAGES: u16 = 64;
 pub const MOST_STEPS: u32 = 100_000;
 
 /// Property that a cached image and a request must have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyPart {
     /// Checkpoint in place of the model's own weights.

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
+use modm::scenario::{Scenario, Setting, Source, keys};
+
 use super::layering::every_source;
 use crate::program::root;
 
@@ -147,5 +149,45 @@ fn the_citation_is_of_this_version_and_of_the_paper() -> Result<()> {
         ensure!(citation.contains(&format!("\n  - {licence}\n")), "CITATION.cff: {licence}");
     }
     ensure!(citation.contains("arXiv:2503.11972") && citation.contains("Mixture-of-Diffusion Models"), "the paper");
+    Ok(())
+}
+
+#[test]
+fn schema_and_table_of_keys_are_those_of_the_types() -> Result<()> {
+    let root = root();
+    let way_out = "run scripts/write_keys";
+    let schema: serde_json::Value = serde_json::from_str(&fs::read_to_string(root.join("scenarios/schema.json"))?)?;
+    assert!(schema == keys::schema(), "scenarios/schema.json is of other types: {way_out}");
+    let text = fs::read_to_string(root.join("docs/interface.md"))?;
+    let written =
+        text.split_once("written by scripts/write_keys -->\n\n").and_then(|(_, rest)| rest.split_once("\n<!-- end"));
+    let table = keys::markdown(|key| key.section() != "serve");
+    assert!(written.is_some_and(|(written, _)| written == table), "docs/interface.md has other keys: {way_out}");
+    Ok(())
+}
+
+#[test]
+fn every_key_is_explained_and_every_scenario_has_known_keys() -> Result<()> {
+    for key in keys::keys() {
+        assert!(key.meaning.len() > 10, "{} has no comment", key.name);
+        assert!(keys::find(&key.name).as_ref() == Ok(&key), "{} is not found by its name", key.name);
+    }
+    let mut scenarios = Vec::new();
+    for folder in ["scenarios", "scenarios/paper", "scenarios/policies/judging", "scenarios/policies/tuning"] {
+        let files = fs::read_dir(root().join(folder))?.collect::<Result<Vec<_>, _>>()?;
+        scenarios.extend(files.iter().map(fs::DirEntry::path).filter(|path| path.extension() == Some("toml".as_ref())));
+    }
+    assert!(scenarios.len() > 20, "{}", scenarios.len());
+    for file in scenarios {
+        let settings = Source::read(&file)?.settings(&[])?;
+        let unknown = settings.iter().find(|setting| keys::find(&setting.key).is_err_and(|near| near.is_empty()));
+        assert!(unknown.is_none(), "{}: {unknown:?}", file.display());
+        // The text is a scenario again, with the same settings.
+        let again = Source::new(&file, Scenario::shown(&settings))?.settings(&[])?;
+        let values = |settings: &[Setting]| -> Vec<_> {
+            settings.iter().map(|setting| (setting.key.clone(), setting.value.clone())).collect()
+        };
+        assert_eq!(values(&settings), values(&again), "{}", file.display());
+    }
     Ok(())
 }

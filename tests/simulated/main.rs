@@ -45,3 +45,4 @@ mod trace;
 mod variants;
 mod wall_clock;
 mod warnings;
+mod way_in;

@@ -16,6 +16,7 @@ pub const TRAINED_STEPS: u32 = 1000;
 
 /// Way of a model from noise to picture. A level is the share of noise in a mixture of picture and noise.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
     /// Flow matching with a shift: evenly spaced levels u become s u / (1 + (s - 1) u).

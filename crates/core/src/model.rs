@@ -88,6 +88,7 @@ impl GpuId {
 
 /// Width and height of an image in pixels. Zero stands for the usual size of the scenario.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(from = "(u16, u16)", into = "(u16, u16)")]
 pub struct Size {
     /// Pixels in a row.

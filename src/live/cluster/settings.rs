@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::input::InputError;
@@ -13,7 +14,7 @@ use crate::input::InputError;
 const LONGEST_NAME: usize = 64;
 
 /// Section `[live.cluster]` of a scenario: workers are processes `modm worker`, on this machine or others.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterSettings {
     /// Address of the NATS server, e.g. `nats://127.0.0.1:4222`; with `tls://` connections without TLS are refused.
@@ -39,7 +40,7 @@ pub struct ClusterSettings {
 }
 
 /// Files that prove to a NATS server who a client is, and that the server is the right one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Identity {
     /// File of credentials (`.creds`), as NATS' `nsc` writes it.

@@ -4,6 +4,7 @@
 //! their `ln` and `exp` are the platform's as soon as any other crate enables `num-traits/std`.
 
 use rand_chacha::ChaCha8Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Complaint, above_zero, within};
@@ -16,7 +17,7 @@ const RAMP_TO: f64 = 6.0;
 const RAMP_SLOPE: f64 = 1.5;
 
 /// Arrival process of requests. Rates are in requests a minute.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "process", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Arrivals {
     /// Independent exponential gaps.
@@ -84,6 +85,7 @@ pub enum Arrivals {
         steps: Vec<(f64, f64)>,
         /// True if gaps are even instead of random.
         #[serde(default, skip_serializing_if = "is_random")]
+        #[schemars(!skip_serializing_if)]
         even: bool,
     },
 }

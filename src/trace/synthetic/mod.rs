@@ -9,6 +9,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::input::InputError;
@@ -28,7 +29,7 @@ pub use vocabulary::Vocabulary;
 const MOST_REQUESTS: u32 = 100_000_000;
 
 /// Settings of a synthetic trace, as a scenario has them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Synthetic {
     /// Number of requests; with `until_s` the largest number.
@@ -62,7 +63,7 @@ impl Default for Synthetic {
 
 /// Further stream of a synthetic trace: its own arrivals and prompts for a part of the time. Streams together make what
 /// one process cannot: crowds on one topic, shares of new topics that grow, tenants that leave.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
     /// Time from which requests arrive, in seconds of the generated trace. The arrival process begins then.

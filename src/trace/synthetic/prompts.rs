@@ -11,6 +11,7 @@ use rand::{Rng, RngExt};
 use rand_distr::Distribution;
 // Nothing else of `rand_distr` is used. The alias index calls no transcendental function (see `arrivals`).
 use rand_distr::weighted::WeightedAliasIndex;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::vocabulary::{Attributes, SLOTS, Vocabulary};
@@ -44,7 +45,7 @@ const CODAS: &[&str] = &["", "b", "ck", "d", "g", "l", "m", "n", "nd", "p", "r",
 const OWN_WORD_SYLLABLES: usize = 2;
 
 /// Settings of sessions, topics and edits. Lengths are in requests, not seconds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Prompts {
     /// Vocabulary of the prompts: `art` or `shapes`.

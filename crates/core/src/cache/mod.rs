@@ -30,14 +30,15 @@ use index::{Match, NewIndex, Query, RetrievalIndex};
 
 /// Images that are inserted into the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Admission {
-    /// Every image.
+    /// Every image. Not where images by small models should not be refined again.
     #[default]
     All,
-    /// Images made by the large model.
+    /// Images made by the large model. Not where most hits refine young images.
     Large,
-    /// Images of misses.
+    /// Images of misses. Not where prompts are varied step by step.
     Miss,
 }
 

@@ -12,6 +12,7 @@ use crate::request::{Owner, TenantId};
 
 /// Entries that a request may find.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
     /// Entries of all tenants.

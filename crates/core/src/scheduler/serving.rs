@@ -10,6 +10,7 @@ use crate::model::{ModelId, ModelSet};
 
 /// Requests that one model may serve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Serves {
     /// True if the model may serve misses: full generations.
     pub misses: bool,
@@ -19,6 +20,7 @@ pub struct Serves {
 
 /// Hits that a model may serve, by the steps that they skip.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Hits {
     /// All hits, also those that skip no steps.
     All,

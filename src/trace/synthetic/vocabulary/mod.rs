@@ -1,6 +1,7 @@
 //! Vocabularies of prompts: lists of words, a slot for each list, and the text that a choice of words makes. Each
 //! vocabulary has a file. `super::prompts` has the rules by which users choose among the words.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod art;
@@ -14,7 +15,7 @@ pub(super) const SLOTS: usize = 12;
 pub(super) type Attributes = [u8; SLOTS];
 
 /// Vocabulary of the users' prompts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Vocabulary {
     /// Prompts as people write them for pictures of any kind: a subject, a place, a medium, a style.

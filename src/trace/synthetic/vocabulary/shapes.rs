@@ -62,12 +62,13 @@ pub(super) fn text(attributes: &Attributes) -> String {
 
 #[cfg(test)]
 mod tests {
+    use schemars::JsonSchema;
     use serde::Deserialize;
 
     use super::*;
 
     /// Content of the world's file, as `scripts/train_shapes` reads it too.
-    #[derive(Deserialize)]
+    #[derive(Deserialize, JsonSchema)]
     struct World {
         one: String,
         two: String,

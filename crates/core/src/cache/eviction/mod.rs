@@ -67,27 +67,29 @@ pub struct EvictionSettings {
 
 /// Eviction policies by their names in `cache.eviction`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Eviction {
-    /// Oldest insertion first: a sliding window.
+    /// Oldest insertion first: a sliding window. Not for traces whose popular images stay popular.
     #[default]
     Fifo,
-    /// Longest unused first.
+    /// Longest unused first. Not for bursts of prompts that never come back: they evict everything else.
     Lru,
-    /// Fewest hits first.
+    /// Fewest hits first. Not for drifting topics: an image that was popular once stays for good.
     Lfu,
-    /// Fewest steps spared first.
+    /// Fewest steps spared first, as `nirvana` evicts. Not for drifting topics, as with `lfu`.
     Lcbfu,
-    /// Oldest first, but an item that was used since the hand last passed stays.
+    /// Oldest first, but an item that was used since the hand last passed stays. Not for images that are used once
+    /// more after a long time.
     Sieve,
-    /// Queue on probation before the main queue.
+    /// Queue on probation before the main queue. Not for images whose first use comes late: they are dropped early.
     #[serde(rename = "s3-fifo")]
     S3Fifo,
-    /// Least GPU time saved first. Past savings fade.
+    /// Least GPU time saved first. Past savings fade. Not where all hits save the same: `sieve` is simpler then.
     Gdsf,
-    /// Any item, drawn at random.
+    /// Any item, drawn at random: the baseline that other policies must beat. Not for a system in service.
     Random,
-    /// Item whose next use lies farthest ahead. The policy knows the future.
+    /// Item whose next use lies farthest ahead. The policy knows the future: a yardstick, not for a live system.
     Farthest,
 }
 

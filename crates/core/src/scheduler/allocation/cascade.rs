@@ -21,6 +21,7 @@ use crate::time::{Duration, Time};
 
 /// Estimate of the time that a request waits for either stage. The wait counts against the deadline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum QueueDelay {
     /// Our estimate: the waiting requests of a stage over the throughput of the stage's workers in the choice under

@@ -12,20 +12,22 @@ use crate::time::{Duration, Time};
 
 /// Goal of the monitor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// Quality of the images: as many large workers as the load allows.
+    /// Quality of the images: as many large workers as the load allows. Not where the load changes within a period.
     #[default]
     Quality,
-    /// Throughput: large workers in proportion to the work that needs them.
+    /// Throughput: large workers in proportion to the work that needs them. Not where the cluster has room to spare.
     Throughput,
     /// Small model by load: the large model alone while it carries the load, then the first of the small models that
-    /// does. The split is that of [`Mode::Quality`] with that model.
+    /// does. The split is that of mode `quality` with that model. Not with one small model.
     Load,
 }
 
 /// Loads at which [`Mode::Load`] changes the small model, as shares of what the cluster carries.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Switching {
     /// Share of what the present model carries above which the next one comes in, above `down`.
@@ -45,6 +47,7 @@ impl Default for Switching {
 
 /// Gains of the PID controller.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Pid {
     /// Proportional gain.

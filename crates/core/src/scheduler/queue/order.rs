@@ -11,41 +11,46 @@ use crate::time::Duration;
 
 /// Order in which waiting requests are served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// Misses before hits, each in order of routing: the paper's two queues.
+    /// Misses before hits, each in order of routing: the paper's two queues. Not for deadlines: hits wait behind all
+    /// misses.
     #[default]
     MissesFirst,
-    /// Order of routing, oldest request first.
+    /// Order of routing, oldest request first. Not for requests with deadlines of their own.
     Oldest,
-    /// Earliest deadline first (EDF).
+    /// Earliest deadline first (EDF). Not for work of different lengths under overload.
     Deadline,
     /// Deadline less the expected time of the work, lowest first: the request that must start first is served first.
+    /// Not for tenants that must not delay each other.
     Slack,
-    /// Start-time fair queueing between tenants, by weight (Goyal et al., SIGCOMM '96).
+    /// Start-time fair queueing between tenants, by weight (Goyal et al., SIGCOMM '96). Not for deadlines: within a
+    /// tenant, the oldest request is first.
     Fair,
     /// Start-time fair queueing between tenants. The requests of one tenant are served as with `slack`: the one that
-    /// must start first is first.
+    /// must start first is first. Not for a single tenant: `slack` is the same then.
     FairSlack,
 }
 
 /// Treatment of late requests. A request is late if it would miss its deadline even if it started now with its fastest
 /// model and GPU type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Late {
-    /// Normal service: a late request keeps its place.
+    /// Normal service: a late request keeps its place. Not under overload: late requests make others late.
     #[default]
     InTurn,
     /// Service behind all requests in time. While requests of both kinds could start, one start in thirty goes to a
-    /// late request, so that late requests do not starve.
+    /// late request, so that late requests do not starve. Not where every request must end soon.
     Last,
     /// Service as with `last`. While fewer than half of the latest requests are hits, late requests also get the best
     /// image possible, because their deadlines are missed in any case: a late hit skips the fewest steps that any hit
     /// skips, and a late request waits for the best model that may serve it, if any worker has that model as its
-    /// target.
+    /// target. Not where a late image is worth as little as none.
     Best,
-    /// Rejection of late requests.
+    /// Rejection of late requests. Not where a late image is worth more than none.
     Reject,
 }
 

@@ -89,17 +89,20 @@ pub trait RoutingPolicy: core::fmt::Debug + Send {
 
 /// System of a scenario, as named in `system.policy`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum System {
-    /// Large model for every request.
+    /// Large model for every request: the baseline. Not where similar prompts come back.
     Vanilla,
-    /// Intermediate states, text to text.
+    /// Intermediate states of the large model, found by prompt (Nirvana, NSDI '24). Not where memory for states is
+    /// dear, or where a small model could serve hits.
     Nirvana,
-    /// Whole images, text to text.
+    /// Images of similar prompts, returned as they are. Not where prompts look alike and mean different things.
     Pinecone,
-    /// Light model for every request first, heavy model if the confidence in the draft is low.
+    /// Light model for every request first, heavy model if the confidence in the draft is low (DiffServe, MLSys '25).
+    /// Not without a measure of confidence.
     Cascade,
-    /// Final images refined by small models, text to image.
+    /// Final images, found by text and refined by small models (MoDM, ASPLOS '26). Not for prompts without locality.
     #[default]
     Modm,
 }
