@@ -94,7 +94,9 @@ pub fn built_in_profile() -> Fingerprint {
 }
 
 pub(super) fn fingerprint(file: &Path, as_named: &Path) -> Result<Fingerprint, InputError> {
-    Ok(Fingerprint { file: as_named.to_owned(), sha256: sha256(file)? })
+    // An array of an archive is known by the whole archive.
+    let (whole, _) = crate::trace::npy::file_and_array(file);
+    Ok(Fingerprint { file: as_named.to_owned(), sha256: sha256(whole)? })
 }
 
 impl TraceInputs {

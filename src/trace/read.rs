@@ -14,6 +14,8 @@ use super::{
 };
 
 const SECONDS: &str = "expected seconds from 0 to ten years (315360000)";
+const ARRIVAL: &str = "expected seconds from 0 to ten years (315360000); \
+                       `modm trace import LOG` reads dates and times since 1970 too";
 const OUT_OF_ORDER: &str = "the request above arrives later; requests are in order of arrival: \
                             `modm trace import --sort` sorts them";
 
@@ -53,7 +55,8 @@ impl TraceFiles {
 /// # Errors
 /// Returns an error with the first thing that is wrong: file, line, column, value found and what is accepted.
 pub fn read(files: &TraceFiles) -> Result<Trace, InputError> {
-    let columns = read_requests(&files.requests, ArrivalOrder::Checked, &|_| ())?;
+    let map = input::map(&files.requests)?;
+    let columns = read_requests(&files.requests, &map, ArrivalOrder::Checked, &|_| ())?;
     let embeddings = read_embeddings(files, columns.arrivals.len())?;
     Ok(Trace::new(columns).with_embeddings(embeddings))
 }
@@ -120,16 +123,20 @@ fn places(header: &[String], file: &Path, columns: &mut Columns) -> Result<Place
     }
     places.arrival = header.iter().position(|name| name == "arrival_s").ok_or_else(|| {
         let message = "expected a column arrival_s, and optionally request_id, prompt, tenant, deadline_s; \
-                       public traces are turned into this format by `modm trace import`";
+                       `modm trace import LOG` makes this format of logs and of public traces";
         InputError::new(file, message).line(1).value("header", header.join(","))
     })?;
     Ok(places)
 }
 
-/// Reads only the CSV file. `progress` receives the number of bytes that were read.
-pub(super) fn read_requests(file: &Path, order: ArrivalOrder, progress: &dyn Fn(u64)) -> Result<Columns, InputError> {
-    let map = input::map(file)?;
-    let mut table = Table::open(file, &map, Dialect::CSV, progress)?;
+/// Reads only the CSV file, whose content is `bytes`. `progress` receives the number of bytes that were read.
+pub(super) fn read_requests(
+    file: &Path,
+    bytes: &[u8],
+    order: ArrivalOrder,
+    progress: &dyn Fn(u64),
+) -> Result<Columns, InputError> {
+    let mut table = Table::open(file, bytes, Dialect::CSV, progress)?;
     let mut columns = Columns::default();
     let places = places(&table.header()?, file, &mut columns)?;
     while let Some(row) = table.next()? {
@@ -151,8 +158,8 @@ pub(super) fn read_requests(file: &Path, order: ArrivalOrder, progress: &dyn Fn(
 
 /// Checks one row and appends it.
 fn push(columns: &mut Columns, places: &Places, row: &TableRow<'_>, order: ArrivalOrder) -> Result<(), InputError> {
-    let seconds = |place: usize, column: &str| row.number(place, column, 0.0..=MAX_INPUT_S, SECONDS);
-    let arrival = Time::from_seconds(seconds(places.arrival, "arrival_s")?).expect("at most ten years");
+    let seconds = |place: usize, column: &str, accepted| row.number(place, column, 0.0..=MAX_INPUT_S, accepted);
+    let arrival = Time::from_seconds(seconds(places.arrival, "arrival_s", ARRIVAL)?).expect("at most ten years");
     if order == ArrivalOrder::Checked && columns.arrivals.last().is_some_and(|&last| last > arrival) {
         return Err(row.error(places.arrival, "arrival_s", OUT_OF_ORDER));
     }
@@ -175,7 +182,7 @@ fn push(columns: &mut Columns, places: &Places, row: &TableRow<'_>, order: Arriv
         let deadline = if row.field(place).trim_ascii().is_empty() {
             Time::MAX
         } else {
-            arrival + Duration::from_seconds(seconds(place, "deadline_s")?).expect("at most ten years")
+            arrival + Duration::from_seconds(seconds(place, "deadline_s", SECONDS)?).expect("at most ten years")
         };
         deadlines.push(deadline);
     }
@@ -211,7 +218,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r.csv");
         std::fs::write(&path, bytes).unwrap();
-        read_requests(&path, order, &|_| ())
+        read_requests(&path, bytes, order, &|_| ())
             .map_err(|error| error.to_string().replace(&format!("{}/", folder.path().display()), ""))
     }
 
@@ -244,7 +251,7 @@ mod tests {
 
     #[test]
     fn says_what_is_wrong() {
-        let seconds = |value: &str| format!("r.csv:2: arrival_s = \"{value}\": {SECONDS}");
+        let seconds = |value: &str| format!("r.csv:2: arrival_s = \"{value}\": {ARRIVAL}");
         for value in ["", "x", "NaN", "-1", "inf", "315360000.1", "1e300", "0x1"] {
             assert_eq!(error(&format!("arrival_s,prompt\n{value},p\n")), seconds(value));
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::input::InputError;
 
 /// Notation of the rows of a file.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Dialect {
     pub(super) delimiter: u8,
     pub(super) quoting: bool,
@@ -92,8 +92,20 @@ impl<'a> Table<'a> {
         Ok(places)
     }
 
-    /// Returns the next row, or `None` at the end.
+    /// Returns the next row, or `None` at the end. The row has as many fields as the first line.
     pub(super) fn next(&mut self) -> Result<Option<TableRow<'_>>, InputError> {
+        let (file, width) = (self.file, self.width);
+        match self.next_of_any_width()? {
+            Some(row) if row.len() != width => {
+                let message = format!("expected {width}, as in the first line; is the row cut off?");
+                Err(InputError::new(file, message).line(row.line).value("fields", row.len()))
+            }
+            row => Ok(row),
+        }
+    }
+
+    /// Returns the next row, or `None` at the end. The caller checks the number of its fields.
+    pub(super) fn next_of_any_width(&mut self) -> Result<Option<TableRow<'_>>, InputError> {
         if !self.reader.read_byte_record(&mut self.record).map_err(|error| unreadable(self.file, &error))? {
             self.check_end()?;
             return Ok(None);
@@ -104,10 +116,6 @@ impl<'a> Table<'a> {
             (self.progress)(self.start() as u64);
         }
         let line = self.line();
-        if self.record.len() != self.width {
-            let message = format!("expected {}, as in the first line; is the row cut off?", self.width);
-            return Err(InputError::new(self.file, message).line(line).value("fields", self.record.len()));
-        }
         if self.rows > u32::MAX as usize {
             return Err(InputError::new(self.file, format!("expected at most {} rows", u32::MAX)).line(line));
         }

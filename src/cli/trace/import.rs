@@ -1,4 +1,4 @@
-//! `modm trace import`: turns public traces and lists of prompts into `requests.csv` and `trace.json`.
+//! `modm trace import`: turns logs, public traces and lists of prompts into `requests.csv` and `trace.json`.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -10,18 +10,46 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::cli::arguments::Expected;
 use crate::time::{MAX_INPUT_S, Time};
 use crate::trace::REQUESTS;
-use crate::trace::import::{self, Format, InputFile, Job, Options, Pace, Reading, Selection};
+use crate::trace::import::{
+    self, ColumnChoice, Format, InputFile, Job, Options, Pace, Reading, Selection, TimeUnit,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  modm trace import requests.csv --out traces/mine
+      A service's log: CSV, TSV, JSON Lines or Parquet, also packed by gzip or zstd. The command says which columns it
+      takes for what, and which rows it leaves out.
+  modm trace import log.jsonl --column arrival_s=ts --column prompt=request.text --out traces/mine
+      The same with columns of other names; `--column tenant=` reads no tenant.
+  modm trace import BurstGPT_1.csv --prompts prompts.txt --rate-per-min 20 --out traces/mine
+      Times of a log without prompts, with the prompts of a list.
+  modm trace inspect traces/mine
+      What came of it: rate, burstiness, repeats, locality.";
 
 /// Files to import, and the changes to make to their requests.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(in crate::cli) struct Import {
+    /// Log with times and prompts. Beside --prompts it gives the times, beside --arrivals the prompts
+    #[arg(value_name = "LOG", required_unless_present_any = ["prompts", "arrivals"])]
+    log: Option<PathBuf>,
+    /// Format of the log; guessed if absent
+    #[arg(long, value_name = "FORMAT", value_parser = format_parser(), requires = "log")]
+    log_format: Option<Format>,
+    /// Take a column of the log for a column of the trace (arrival_s, prompt, tenant, status, ...), by its name or by
+    /// the dotted name of a key in JSON; OURS= reads none (repeatable)
+    #[arg(long, value_name = "OURS=THEIRS", requires = "log")]
+    column: Vec<ColumnChoice>,
+    /// Unit of times that are numbers; by the column's name or the magnitude if absent
+    #[arg(long, value_name = "UNIT", value_parser = unit_parser(), requires = "log")]
+    time_unit: Option<TimeUnit>,
     /// File of prompts, taken in its order or, if it has times, in the order of time
-    #[arg(long, value_name = "FILE", required_unless_present = "arrivals")]
+    #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
     /// Format of the prompts; guessed if absent
     #[arg(long, value_name = "FORMAT", value_parser = format_parser(), requires = "prompts")]
     prompts_format: Option<Format>,
-    /// File of arrival times; the times of the prompts' file if absent
+    /// File of arrival times; those of the log or of the prompts' file if absent
     #[arg(long, value_name = "FILE")]
     arrivals: Option<PathBuf>,
     /// Format of the arrivals; guessed if absent
@@ -30,7 +58,7 @@ pub(in crate::cli) struct Import {
     /// Sort a trace in modm's own format by arrival; equal times keep their order. Other formats are always sorted
     #[arg(long)]
     sort: bool,
-    /// Keep requests of an alibaba-genai trace that are dropped otherwise
+    /// Keep requests of a log or an alibaba-genai trace that are left out otherwise
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     keep: Vec<Keep>,
     /// Leave out requests that arrive before this time of the file; the time becomes zero
@@ -44,7 +72,7 @@ pub(in crate::cli) struct Import {
     first: Option<u32>,
     /// Give the requests of a tenant prompts that follow each other in the list, tenant by tenant, instead of prompts
     /// in order of arrival: users come back to their own prompts
-    #[arg(long, requires = "arrivals")]
+    #[arg(long)]
     prompts_by_tenant: bool,
     /// Permute the prompts with this seed: the same prompts and arrivals, without locality
     #[arg(long, value_name = "SEED")]
@@ -58,11 +86,12 @@ pub(in crate::cli) struct Import {
     /// Merge a trace in modm's own format into the result, by time (repeatable)
     #[arg(long, value_name = "FILE")]
     merge: Vec<PathBuf>,
-    /// Prompt embeddings, one row for each row of the prompts' file; the rows of the result are written beside it
-    #[arg(long, value_name = "NPY", conflicts_with = "merge")]
+    /// Prompt embeddings, a row for each row of the log or of the prompts' file: .npy, .npz:ARRAY or .parquet:COLUMN; the
+    /// rows of the result are written beside it
+    #[arg(long, value_name = "FILE", conflicts_with = "merge")]
     prompt_embeddings: Option<PathBuf>,
-    /// Image embeddings, one row for each row of the prompts' file; the rows of the result are written beside it
-    #[arg(long, value_name = "NPY", conflicts_with = "merge")]
+    /// Image embeddings, in the same way
+    #[arg(long, value_name = "FILE", conflicts_with = "merge")]
     image_embeddings: Option<PathBuf>,
     /// Folder for the trace
     #[arg(long, value_name = "DIR")]
@@ -74,7 +103,7 @@ pub(in crate::cli) struct Import {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Keep {
-    /// Requests that failed or were pending
+    /// Requests that failed or were pending, or whose status is unknown
     Unfinished,
     /// Requests that start from an image: image-to-image and inpainting
     ImageToImage,
@@ -82,6 +111,12 @@ enum Keep {
 
 fn format_parser() -> impl TypedValueParser<Value = Format> {
     PossibleValuesParser::new(Format::ALL.map(Format::name)).try_map(|name| name.parse::<Format>())
+}
+
+fn unit_parser() -> impl TypedValueParser<Value = TimeUnit> {
+    PossibleValuesParser::new(TimeUnit::ALL.map(TimeUnit::symbol)).try_map(|symbol| {
+        TimeUnit::ALL.into_iter().find(|unit| unit.symbol() == symbol).ok_or(Expected("a unit of time"))
+    })
 }
 
 fn time(text: &str) -> Result<Time, Expected> {
@@ -111,12 +146,16 @@ impl Import {
     fn job(&self) -> Job {
         let file = |file: &Option<PathBuf>, format| file.clone().map(|file| InputFile { file, format });
         Job {
+            // A user who names columns says that the file is a log.
+            log: file(&self.log, self.log_format.or((!self.column.is_empty()).then_some(Format::Log))),
             prompts: file(&self.prompts, self.prompts_format),
             arrivals: file(&self.arrivals, self.arrivals_format),
             options: Options {
                 sort: self.sort,
                 keep_unfinished: self.keep.contains(&Keep::Unfinished),
                 keep_image_to_image: self.keep.contains(&Keep::ImageToImage),
+                columns: self.column.clone(),
+                time_unit: self.time_unit,
             },
             selection: Selection {
                 from: self.from,

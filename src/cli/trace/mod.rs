@@ -10,7 +10,7 @@ mod inspect;
 pub(super) enum Trace {
     /// Make a synthetic trace
     Generate(generate::Generate),
-    /// Turn public traces and lists of prompts into a trace for modm
+    /// Turn a service's log, public traces and lists of prompts into a trace for modm
     Import(Box<import::Import>),
     /// Describe a trace: rate, burstiness, repeats, locality
     Inspect(inspect::Inspect),

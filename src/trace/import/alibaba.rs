@@ -23,7 +23,7 @@ const COLUMNS: [&str; 7] = [
 const CHECKPOINT: &str = "checkpoint_model_version_id";
 const LORAS: &str = "num_lora";
 
-pub(super) fn read(file: &File<'_>, options: Options) -> Result<Source, InputError> {
+pub(super) fn read(file: &File<'_>, options: &Options) -> Result<Source, InputError> {
     let mut table = Table::open(file.path, file.bytes, Dialect::CSV, file.progress)?;
     let [created, kind, status, executed, group, images, steps] = table.places(COLUMNS, "an Alibaba GenAI trace")?;
     let mut weights = Weights::new(&table.header()?);

@@ -75,12 +75,17 @@ pub fn combine(
     let mut picks = slice(file, source, selection, &mut notes)?;
     if let Some((list_file, list)) = list {
         if list.prompts.is_none() {
-            return Err(InputError::new(list_file, "has no prompts").key("--prompts"));
+            let message = list.missing.prompts.as_deref().unwrap_or("has no prompts");
+            return Err(InputError::new(list_file, message).key("--prompts"));
         }
         pair(&mut picks, source, list, &mut notes);
         if selection.by_tenant {
             deal_by_tenant(&mut picks, source, file, &mut notes)?;
         }
+    }
+    if selection.by_tenant && list.is_none() {
+        let message = "deals the prompts of another file than that of the times: name one with --prompts or --arrivals";
+        return Err(InputError::new(file, message).key("--prompts-by-tenant"));
     }
     if let Some(first) = selection.first {
         dropped(picks.len().saturating_sub(first), format!("requests after the first {first} dropped"), &mut notes);
@@ -99,7 +104,10 @@ pub fn combine(
     }
     let prompts_of = list.map_or(source, |(_, list)| list);
     if prompts_of.prompts.is_none() {
-        notes.push(Note::new("there are no prompts: policies that look at prompts need embeddings beside this trace"));
+        notes.push(Note::new(
+            "there are no prompts: policies that look at prompts need them, or embeddings beside this trace; \
+             `--prompts FILE` adds them",
+        ));
     }
     let columns = gather(&picks, source, list.map(|(_, list)| list), &mut notes);
     let prompt_rows = picks.iter().map(|pick| pick.prompt).collect();
@@ -133,7 +141,10 @@ fn slice(file: &Path, source: &Source, selection: &Selection, notes: &mut Vec<No
     let arrivals = source
         .arrivals
         .as_ref()
-        .ok_or_else(|| InputError::new(file, "has no arrival times: name a file that has them with --arrivals"))?;
+        .ok_or_else(|| {
+            let general = "has no arrival times: name a file that has them with --arrivals";
+            InputError::new(file, source.missing.times.as_deref().unwrap_or(general))
+        })?;
     let from = selection.from.unwrap_or(Time::ZERO);
     let until = selection.until.unwrap_or(Time::MAX);
     let mut picks = Vec::with_capacity(arrivals.len());

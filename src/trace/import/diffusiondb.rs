@@ -1,50 +1,30 @@
 //! Importer for `metadata.parquet` of `DiffusionDB`: prompt, user and minute of each image. Many images share a minute.
 //! They are spread evenly over the minute in the order of the file, and a note says so.
 
-use std::panic;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use parquet::basic::{LogicalType, TimeUnit};
-use parquet::errors::ParquetError;
-use parquet::file::metadata::RowGroupMetaData;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::FileReader;
 use parquet::record::Field;
 use parquet::schema::types::Type;
 
 use crate::input::InputError;
 use crate::trace::TextColumn;
 
-use super::{File, Note, Source, timestamp};
+use super::{File, Note, Source, parquet_file, timestamp};
 
 const MINUTE: u64 = 60 * NANOSECONDS_PER_SECOND;
 const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 
-/// Lock for changes of the panic hook, which is a setting of the whole process.
-static QUIET: Mutex<()> = Mutex::new(());
+/// Names of columns that only `DiffusionDB`'s metadata has together.
+pub(super) const COLUMNS: [&str; 4] = ["image_name", "prompt", "user_name", "timestamp"];
 
-/// Reads a file. The parquet crate asserts facts that a damaged file may break, so a panic of the crate is an input
-/// error too. The panic itself prints no message.
 pub(super) fn read(file: &File<'_>) -> Result<Source, InputError> {
-    // A second reader would otherwise take this reader's silent hook as the one to put back.
-    let quiet = QUIET.lock().unwrap_or_else(PoisonError::into_inner);
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| ()));
-    let read = panic::catch_unwind(panic::AssertUnwindSafe(|| read_columns(file)));
-    panic::set_hook(hook);
-    drop(quiet);
-    read.unwrap_or_else(|_| Err(InputError::new(file.path, "cannot be read as parquet: the file is damaged")))
+    parquet_file::quietly(file.path, || read_columns(file))
 }
 
 fn read_columns(file: &File<'_>) -> Result<Source, InputError> {
-    let unreadable = |error: &ParquetError| InputError::new(file.path, format!("cannot be read as parquet: {error}"));
-    let opened = std::fs::File::open(file.path).map_err(|error| InputError::unreadable(file.path, &error))?;
-    let reader = SerializedFileReader::new(opened).map_err(|error| unreadable(&error))?;
-    let mut chunks = reader.metadata().row_groups().iter().flat_map(RowGroupMetaData::columns);
-    if chunks.any(|chunk| {
-        chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset()).min(chunk.compressed_size()) < 0
-    }) {
-        return Err(InputError::new(file.path, "cannot be read as parquet: a column lies at a negative offset"));
-    }
+    let reader = parquet_file::open(file.path)?;
     let metadata = reader.metadata().file_metadata();
     // The number of rows is as the file claims it. It only scales the progress, so 1 stands for what cannot be.
     let rows = u64::try_from(metadata.num_rows()).unwrap_or(0).max(1);
@@ -52,9 +32,10 @@ fn read_columns(file: &File<'_>) -> Result<Source, InputError> {
     let mut minutes = Vec::new();
     let (mut prompts, mut users) = (TextColumn::default(), TextColumn::default());
     let mut untimed = 0;
-    let iterator = reader.get_row_iter(Some(projection)).map_err(|error| unreadable(&error))?;
+    let iterator = reader.get_row_iter(Some(projection));
+    let iterator = iterator.map_err(|error| parquet_file::unreadable(file.path, &error))?;
     for (number, row) in iterator.enumerate() {
-        let row = row.map_err(|error| unreadable(&error))?;
+        let row = row.map_err(|error| parquet_file::unreadable(file.path, &error))?;
         if number.is_multiple_of(1 << 14) {
             (file.progress)(number as u64 * file.bytes.len() as u64 / rows);
         }
@@ -113,8 +94,7 @@ fn projection(schema: &Type, file: &File<'_>) -> Result<(Type, u64), InputError>
         }
         fields.push(Arc::clone(field));
     }
-    let projection = Type::group_type_builder(schema.name()).with_fields(fields).build();
-    projection.map(|projection| (projection, unit)).map_err(|error| InputError::new(file.path, error.to_string()))
+    Ok((parquet_file::projection(file.path, schema, fields)?, unit))
 }
 
 /// Returns a time in nanoseconds since 1970, from any of the types in which writers store it.
@@ -230,6 +210,6 @@ mod tests {
             println!("skipped: DiffusionDB's metadata.parquet is not here");
             return;
         }
-        assert_eq!(super::super::read(&path, None, Options::default(), &|_| ()).unwrap().1.len(), 2_000_000);
+        assert_eq!(super::super::read(&path, None, &Options::default(), &|_| ()).unwrap().1.len(), 2_000_000);
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Combined, Format, Note, Options, Selection, Source, combine, merge, read};
+use super::{ColumnChoice, Combined, Format, LogField, Note, Options, Selection, Source, combine, merge, read};
 use crate::embedding::EmbeddingMatrix;
 use crate::input::{InputError, sha256};
 use crate::output::{OutputError, prepare, refuse_earlier, remove_file, write_atomic};
@@ -26,10 +26,13 @@ pub struct InputFile {
     pub format: Option<Format>,
 }
 
-/// Files to import, the changes to make to their requests, and the folder for the trace. At least one of `prompts` and
-/// `arrivals` is needed.
+/// Files to import, the changes to make to their requests, and the folder for the trace. At least one of `log`,
+/// `prompts` and `arrivals` is needed.
 #[derive(Clone, Debug, Default)]
 pub struct Job {
+    /// File with times and prompts, e.g. a service's log. Beside `prompts` it gives the times, beside `arrivals` the
+    /// prompts. It is not read if both are there.
+    pub log: Option<InputFile>,
     /// File of prompts, taken in its order or, if it has times, in the order of time.
     pub prompts: Option<InputFile>,
     /// File of arrival times; the times of the prompts' file if absent.
@@ -80,6 +83,11 @@ pub struct Record {
     pub requests: usize,
     /// Time of the last arrival in seconds.
     pub last_arrival_s: f64,
+    /// True if requests have prompts.
+    pub has_prompts: bool,
+    /// Number of tenants; absent if requests name none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenants: Option<usize>,
     /// Files that were read.
     pub inputs: Vec<ReadFile>,
     /// Notes on the changes.
@@ -100,6 +108,32 @@ pub trait Reading {
 
 impl Reading for () {}
 
+impl Job {
+    /// Returns the files to read, that of the times first, with their uses and the options to read them with.
+    fn files(&self) -> Vec<(&InputFile, &'static str, Options)> {
+        let log = self.log.as_ref().filter(|_| self.prompts.is_none() || self.arrivals.is_none());
+        let mut files = Vec::new();
+        // The options name columns of the log, so the file beside it is read without them.
+        let beside = Options { columns: Vec::new(), time_unit: None, ..self.options.clone() };
+        let options = |of_log: bool| if of_log || log.is_none() { self.options.clone() } else { beside.clone() };
+        if let Some(arrivals) = &self.arrivals {
+            files.push((arrivals, "arrivals", options(false)));
+        }
+        if let Some(log) = log {
+            let mut options = options(true);
+            if self.prompts.is_some() && options.columns.iter().all(|choice| choice.ours != LogField::Prompt) {
+                // Prompts come from the other file, so a row without one is a request too.
+                options.columns.push(ColumnChoice { ours: LogField::Prompt, theirs: None });
+            }
+            files.push((log, "log", options));
+        }
+        if let Some(prompts) = &self.prompts {
+            files.push((prompts, "prompts", options(false)));
+        }
+        files
+    }
+}
+
 /// Imports a trace, and returns the record that was written beside it.
 ///
 /// # Errors
@@ -108,33 +142,32 @@ impl Reading for () {}
 pub fn run(job: &Job, reading: &dyn Reading) -> Result<Record, MakeError> {
     refuse_earlier(&job.out, &NAMES, job.force)?;
     let mut inputs = Vec::new();
-    let (prompts, arrivals) = (job.prompts.iter().map(|file| (file, "prompts")), job.arrivals.iter());
     let mut sources: Vec<(&Path, Source)> = Vec::new();
-    for (file, role) in arrivals.map(|file| (file, "arrivals")).chain(prompts) {
-        sources.push((&file.file, read_source(file, role, job.options, reading, &mut inputs)?));
+    for (file, role, options) in job.files() {
+        sources.push((&file.file, read_source(file, role, &options, reading, &mut inputs)?));
     }
     let mut sources = sources.iter().map(|(file, source)| (*file, source));
     let timing =
-        sources.next().ok_or_else(|| InputError::new(&job.out, "expected a file of prompts or of arrivals for it"))?;
+        sources.next().ok_or_else(|| InputError::new(&job.out, "expected a log, or a file of prompts or arrivals"))?;
     let list = sources.next();
     let mut combined = combine(timing, list, &job.selection)?;
     merge_others(&job.merge, timing.0, &mut combined, &mut inputs)?;
-    let rows = list.map_or(timing.1.len(), |(_, list)| list.len());
+    let rows_of = list.map_or(timing.1, |(_, list)| list);
     let embeddings = [
-        (read_embeddings(job.prompt_embeddings.as_deref(), rows)?, "prompt embeddings", PROMPT_EMBEDDINGS),
-        (read_embeddings(job.image_embeddings.as_deref(), rows)?, "image embeddings", IMAGE_EMBEDDINGS),
+        (read_embeddings(job.prompt_embeddings.as_deref(), rows_of)?, "prompt embeddings", PROMPT_EMBEDDINGS),
+        (read_embeddings(job.image_embeddings.as_deref(), rows_of)?, "image embeddings", IMAGE_EMBEDDINGS),
     ];
-    if let [(Some((first, prompts)), ..), (Some((file, images)), ..)] = &embeddings
-        && prompts.dimension() != images.dimension()
+    if let [(Some(prompts), ..), (Some(images), ..)] = &embeddings
+        && prompts.matrix.dimension() != images.matrix.dimension()
     {
-        let message = format!("expected {}, as in {}", prompts.dimension(), first.display());
-        return Err(InputError::new(file, message).value("dimension", images.dimension()).into());
+        let message = format!("expected {}, as in {}", prompts.matrix.dimension(), prompts.file.display());
+        return Err(InputError::new(&images.file, message).value("dimension", images.matrix.dimension()).into());
     }
     prepare(&job.out, &NAMES, job.force)?;
-    for (matrix, role, name) in embeddings {
+    for (read, role, name) in embeddings {
         let target = job.out.join(name);
-        match matrix {
-            Some((file, matrix)) => {
+        match read {
+            Some(ReadEmbeddings { file, matrix }) => {
                 write_embeddings(&matrix, &combined.prompt_rows, &target)?;
                 let (sha256, rows) = (sha256(&file)?, Some(matrix.rows()));
                 inputs.push(ReadFile { role, file, format: None, rows, sha256, notes: Vec::new() });
@@ -150,7 +183,7 @@ pub fn run(job: &Job, reading: &dyn Reading) -> Result<Record, MakeError> {
 fn read_source(
     InputFile { file, format }: &InputFile,
     role: &'static str,
-    options: Options,
+    options: &Options,
     reading: &dyn Reading,
     inputs: &mut Vec<ReadFile>,
 ) -> Result<Source, InputError> {
@@ -199,15 +232,57 @@ fn merge_others(
     Ok(())
 }
 
-/// Reads a file of embeddings, which must have this many rows.
-fn read_embeddings(file: Option<&Path>, rows: usize) -> Result<Option<(PathBuf, EmbeddingMatrix)>, InputError> {
-    let Some(file) = file else { return Ok(None) };
-    let matrix = npy::read(file)?;
-    if matrix.rows() != rows {
-        let message = format!("expected {rows}, one for each row used of the prompts' file");
-        return Err(InputError::new(file, message).value("rows", matrix.rows()));
+/// Embeddings for the rows of a source.
+struct ReadEmbeddings {
+    /// File that they are in.
+    file: PathBuf,
+    matrix: EmbeddingMatrix,
+}
+
+/// Reads a file of embeddings: a row for each row of the source that is used, or for each row of its file.
+fn read_embeddings(path: Option<&Path>, source: &Source) -> Result<Option<ReadEmbeddings>, InputError> {
+    let Some(path) = path else { return Ok(None) };
+    let (file, matrix) = match parquet_column(path) {
+        Some((file, column)) => {
+            let matrix = read_parquet_column(&file, &column)?;
+            (file, matrix)
+        }
+        None => (npy::file_and_array(path).0, npy::read(path)?),
+    };
+    let used = source.len();
+    let matrix = match &source.kept {
+        _ if matrix.rows() == used => matrix,
+        Some(kept) if matrix.rows() == kept.of => matrix.select(&kept.rows),
+        _ => {
+            let all = source.kept.as_ref().map(|kept| kept.of).filter(|&all| all != used);
+            let or_all = all.map_or_else(String::new, |all| format!(", or {all}, one for each row of the file"));
+            let message = format!("expected {used}, one for each row used of the prompts' file{or_all}");
+            return Err(InputError::new(path, message).value("rows", matrix.rows()));
+        }
+    };
+    Ok(Some(ReadEmbeddings { file, matrix }))
+}
+
+/// Returns the file and the column that a path names: `file.parquet:column`.
+fn parquet_column(path: &Path) -> Option<(PathBuf, String)> {
+    const END: &str = ".parquet:";
+    let text = path.to_str().filter(|_| !path.exists())?;
+    let (file, column) = text.split_at(text.rfind(END)? + END.len());
+    Some((file.trim_end_matches(':').into(), column.to_owned()))
+}
+
+#[cfg(feature = "parquet")]
+fn read_parquet_column(file: &Path, column: &str) -> Result<EmbeddingMatrix, InputError> {
+    let (dimension, components) = super::parquet_file::embeddings(file, column)?;
+    if dimension == 0 {
+        return Err(InputError::new(file, "expected at least one row with at least one number").key(column));
     }
-    Ok(Some((file.to_owned(), matrix)))
+    npy::matrix(file, dimension, components)
+}
+
+#[cfg(not(feature = "parquet"))]
+fn read_parquet_column(file: &Path, _column: &str) -> Result<EmbeddingMatrix, InputError> {
+    Err(super::without_parquet(file))
 }
 
 /// Writes the rows of a matrix that belong to the requests of the result.
@@ -225,6 +300,8 @@ fn write(out: &Path, combined: Combined, inputs: Vec<ReadFile>) -> Result<Record
         version: env!("CARGO_PKG_VERSION"),
         requests: trace.len(),
         last_arrival_s: trace.arrivals().last().map_or(0.0, |last| last.seconds()),
+        has_prompts: trace.columns().prompts.is_some(),
+        tenants: trace.columns().tenants.as_ref().map(|tenants| tenants.names().len()),
         inputs,
         notes: combined.notes,
     };

@@ -15,19 +15,25 @@ use super::TextColumn;
 mod alibaba;
 mod azure;
 mod combine;
+mod container;
 mod diffserve;
 #[cfg(feature = "parquet")]
 mod diffusiondb;
+mod guess;
 mod job;
+mod log;
 mod merge;
 mod mjhq;
 mod ours;
+#[cfg(feature = "parquet")]
+mod parquet_file;
 mod parti_prompts;
 mod prompt_list;
 mod timestamp;
 
 pub use combine::{Combined, Pace, Selection, combine};
 pub use job::{InputFile, Job, ReadFile, Reading, Record, run};
+pub use log::{BadChoice, ColumnChoice, LogField, TimeUnit};
 pub use merge::merge;
 
 /// Message about something that an import did and that users of the result should know.
@@ -82,6 +88,28 @@ pub struct Source {
     pub extra: Vec<(String, TextColumn)>,
     /// Notes on what was done to the rows.
     pub notes: Vec<Note>,
+    /// Rows of the file that are used; all of them if absent.
+    pub kept: Option<KeptRows>,
+    /// Errors of those who need what the file does not have.
+    pub missing: Missing,
+}
+
+/// Rows of a file that are used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptRows {
+    /// Number in the file of each row of the source, from 0.
+    pub rows: Vec<u32>,
+    /// Number of rows of the file.
+    pub of: usize,
+}
+
+/// Phrases for the errors of those who need what a file does not have; a general phrase if absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Phrase about times of arrival.
+    pub times: Option<String>,
+    /// Phrase about prompts.
+    pub prompts: Option<String>,
 }
 
 impl Source {
@@ -116,11 +144,13 @@ pub enum Format {
     DiffServe,
     /// Requests of Alibaba's text-to-image service, CSV.
     Alibaba,
+    /// Log of a service: CSV in any notation, JSON Lines, Parquet.
+    Log,
 }
 
 impl Format {
     /// All formats, in the order in which the help lists them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Modm,
         Self::PromptList,
         Self::PartiPrompts,
@@ -129,6 +159,7 @@ impl Format {
         Self::Azure,
         Self::DiffServe,
         Self::Alibaba,
+        Self::Log,
     ];
 
     /// Returns the name of the format on the command line.
@@ -142,6 +173,7 @@ impl Format {
             Self::Azure => "azure-llm",
             Self::DiffServe => "diffserve",
             Self::Alibaba => "alibaba-genai",
+            Self::Log => "log",
         }
     }
 }
@@ -166,7 +198,7 @@ impl fmt::Display for Format {
 }
 
 /// Options of the importers.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// True if requests in the format of this program may be out of order of arrival.
     pub sort: bool,
@@ -174,6 +206,10 @@ pub struct Options {
     pub keep_unfinished: bool,
     /// True if requests that start from an image are kept: image-to-image and inpainting.
     pub keep_image_to_image: bool,
+    /// Columns of a log that the user names.
+    pub columns: Vec<ColumnChoice>,
+    /// Unit of a log's times that are numbers; found from the column's name and the magnitude if absent.
+    pub time_unit: Option<TimeUnit>,
 }
 
 /// Content of a file, as importers read it.
@@ -191,12 +227,13 @@ struct File<'a> {
 pub fn read(
     path: &Path,
     format: Option<Format>,
-    options: Options,
+    options: &Options,
     progress: &dyn Fn(u64),
 ) -> Result<(Format, Source), InputError> {
     let map = input::map(path)?;
-    let bytes = map.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&map);
-    let chosen = format.map_or_else(|| guess(path, bytes), Ok)?;
+    let content = container::unpack(path, &map)?;
+    let bytes = &*content.bytes;
+    let chosen = format.map_or_else(|| guess::guess(path, bytes), Ok)?;
     let file = File { path, bytes, progress };
     let mut source = match chosen {
         Format::Modm => ours::read(&file, options.sort)?,
@@ -207,13 +244,16 @@ pub fn read(
         Format::Azure => azure::read(&file)?,
         Format::DiffServe => diffserve::read(&file)?,
         Format::Alibaba => alibaba::read(&file, options)?,
+        Format::Log => log::read(&file, options)?,
     };
     if source.is_empty() {
         return Err(InputError::new(path, "expected at least one row that can be used"));
     }
+    let mut notes: Vec<Note> = content.steps.into_iter().map(Note::new).collect();
     if format.is_none() {
-        source.notes.insert(0, Note::new(format!("format {chosen}, guessed from the file's name and content")));
+        notes.push(Note::new(format!("format {chosen}, guessed from the file's name and content")));
     }
+    source.notes.splice(0..0, notes);
     Ok((chosen, source))
 }
 
@@ -224,42 +264,13 @@ fn read_diffusiondb(file: &File<'_>) -> Result<Source, InputError> {
 
 #[cfg(not(feature = "parquet"))]
 fn read_diffusiondb(file: &File<'_>) -> Result<Source, InputError> {
-    Err(InputError::new(file.path, "reading parquet is not built in: build with `--features parquet`"))
+    Err(without_parquet(file.path))
 }
 
-/// Guesses the format of a file from its first line and its name.
-fn guess(path: &Path, bytes: &[u8]) -> Result<Format, InputError> {
-    let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    // A binary file or JSON on one line has no end of line for many megabytes.
-    let line = String::from_utf8_lossy(&line[..line.len().min(4096)]);
-    let line = line.trim();
-    let columns: Vec<&str> = line.split(',').map(str::trim).collect();
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    // What the first line gives away is asked before the name: any text is a list of prompts, and DiffServe's files of
-    // arrivals are called .txt as lists are.
-    let format = if bytes.starts_with(b"PAR1") || extension == "parquet" {
-        Format::DiffusionDb
-    } else if columns.contains(&"arrival_s") {
-        Format::Modm
-    } else if columns.contains(&"gmt_create") {
-        Format::Alibaba
-    } else if columns.first() == Some(&"TIMESTAMP") {
-        Format::Azure
-    } else if line.starts_with("Prompt\t") {
-        Format::PartiPrompts
-    } else if line.starts_with('{') && extension == "json" {
-        Format::Mjhq
-    } else if columns.len() == 2 && columns.iter().all(|field| field.parse::<f64>().is_ok()) {
-        Format::DiffServe
-    } else if matches!(extension, "txt" | "lst" | "") {
-        Format::PromptList
-    } else {
-        let formats = Format::ALL.map(Format::name).join(", ");
-        let message =
-            format!("the format is not recognised: say which with --prompts-format or --arrivals-format: {formats}");
-        return Err(InputError::new(path, message).line(1).value("first line", line));
-    };
-    Ok(format)
+/// Makes the error of a Parquet file in a build that does not read them.
+#[cfg(not(feature = "parquet"))]
+fn without_parquet(path: &Path) -> InputError {
+    InputError::new(path, "reading parquet is not built in: build with `--features parquet`, or write the table as CSV")
 }
 
 #[cfg(test)]
@@ -276,7 +287,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, content).unwrap();
-        let source = read(&path, format, options, &|_| ()).map(|(_, source)| source);
+        let source = read(&path, format, &options, &|_| ()).map(|(_, source)| source);
         source.map_err(|error| error.to_string().replace(&format!("{}/", folder.path().display()), ""))
     }
 
@@ -287,27 +298,11 @@ mod tests {
             println!("skipped: {name} is not here");
             return None;
         }
-        Some(read(&path, None, options, &|_| ()).unwrap().1)
+        Some(read(&path, None, &options, &|_| ()).unwrap().1)
     }
 
     pub(super) fn notes(source: &Source) -> Vec<String> {
         source.notes.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn guesses_formats() {
-        let guess = |name: &str, text: &str| guess(Path::new(name), text.as_bytes()).map_err(|error| error.to_string());
-        assert_eq!(guess("a.csv", "request_id,arrival_s\n"), Ok(Format::Modm));
-        assert_eq!(guess("a.txt", "a cat, red\n"), Ok(Format::PromptList));
-        assert_eq!(guess("a.tsv", "Prompt\tCategory\n"), Ok(Format::PartiPrompts));
-        assert_eq!(guess("a.json", "{\"a\":"), Ok(Format::Mjhq));
-        assert_eq!(guess("metadata.parquet", "PAR1"), Ok(Format::DiffusionDb));
-        assert_eq!(guess("a.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\r\n"), Ok(Format::Azure));
-        assert_eq!(guess("a.txt", "368.0,1236\n"), Ok(Format::DiffServe));
-        assert_eq!(guess("a.csv", "gmt_create,predict_type\n"), Ok(Format::Alibaba));
-        assert!(
-            guess("a.csv", "x,y\n").unwrap_err().starts_with("a.csv:1: first line = x,y: the format is not recognised")
-        );
     }
 
     #[test]
@@ -319,6 +314,8 @@ mod tests {
             "Prompt\tCategory\tChallenge\tNote\n",
             "{\"a\":{\"category\":\"",
             "1.0,2\n",
+            "ts,prompt,status\n2023-11-16 18:17:03,a,ok\n",
+            "{\"ts\":1,\"prompt\":\"a\"}\n{\"turns\":[",
         ];
         for seed in 0..400 {
             let mut generator = crate::draw::stream(seed, crate::draw::Purpose::Test, 2);

@@ -9,7 +9,7 @@ use super::{File, Note, Source};
 
 pub(super) fn read(file: &File<'_>, sort: bool) -> Result<Source, InputError> {
     let order = if sort { ArrivalOrder::Any } else { ArrivalOrder::Checked };
-    let columns = read_requests(file.path, order, file.progress)?;
+    let columns = read_requests(file.path, file.bytes, order, file.progress)?;
     let mut source = Source::default();
     if !columns.ignored.is_empty() {
         source.notes.push(Note::new(format!("columns left out: {}", columns.ignored.join(", "))));

@@ -4,9 +4,14 @@
 use crate::input::InputError;
 use crate::trace::TextColumn;
 
+use super::guess::not_a_list;
 use super::{File, Note, Source};
 
 pub(super) fn read(file: &File<'_>) -> Result<Source, InputError> {
+    if let Some(found) = not_a_list(file.bytes) {
+        let message = format!("is {found}, and no list with one prompt a line: read it as `log`, or leave the format out");
+        return Err(InputError::new(file.path, message));
+    }
     let mut prompts = TextColumn::default();
     let mut numbers = Vec::new();
     let mut blank = 0;

@@ -1,5 +1,5 @@
-//! Dates with times as logs write them, in UTC: `2023-11-16 18:17:03.9799600`. The module reads only these and is no
-//! calendar library.
+//! Dates with times as logs write them, with and without an offset from UTC: `2023-11-16 18:17:03.9799600`,
+//! `2026-03-02T08:00:00+02:00`. The module reads only these and is no calendar library.
 
 use std::path::Path;
 
@@ -11,18 +11,32 @@ pub(super) const ACCEPTED: &str = "expected a time from 1970 to 2199 like 2023-1
 
 const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 
-/// Returns the nanoseconds since 1970-01-01 of a time `YYYY-MM-DD HH:MM:SS[.fraction]`. A `T` in place of the space,
-/// and `Z` or `+00:00` at the end, are allowed.
+/// Time as a text names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Date {
+    /// Nanoseconds since 1970-01-01 in UTC.
+    pub(super) nanoseconds: u64,
+    /// True if the text has an offset from UTC; UTC is assumed otherwise.
+    pub(super) has_offset: bool,
+}
+
+/// Returns the nanoseconds since 1970-01-01 of a time, as `date` reads it.
 pub(super) fn parse(text: &str) -> Option<u64> {
+    date(text).map(|date| date.nanoseconds)
+}
+
+/// Reads a time `YYYY-MM-DD HH:MM:SS[.fraction][offset]`. The date may have slashes, a `T` may replace the space, a comma
+/// the point. An offset is `Z`, `UTC`, `+hh`, `+hhmm` or `+hh:mm`. Digits of the fraction beyond nanoseconds are cut.
+pub(super) fn date(text: &str) -> Option<Date> {
     let text = text.trim();
-    let text = text.strip_suffix('Z').or_else(|| text.strip_suffix("+00:00")).unwrap_or(text);
-    let bytes = text.as_bytes();
     // In ASCII every byte is the start of a character, so the slices below cannot panic.
-    if bytes.len() < 19 || !text.is_ascii() {
+    if text.len() < 19 || !text.is_ascii() {
         return None;
     }
-    let separators = [(4, b"-"), (7, b"-"), (13, b":"), (16, b":")];
-    if separators.into_iter().any(|(at, &[separator])| bytes[at] != separator) || !matches!(bytes[10], b' ' | b'T') {
+    let bytes = text.as_bytes();
+    let divider = bytes[4];
+    let divided = matches!(divider, b'-' | b'/') && bytes[7] == divider && bytes[13] == b':' && bytes[16] == b':';
+    if !divided || !matches!(bytes[10], b' ' | b'T' | b't') {
         return None;
     }
     let number = |from: usize, to: usize| digits(&text[from..to]);
@@ -33,22 +47,52 @@ pub(super) fn parse(text: &str) -> Option<u64> {
         && (1..=days_in_month(year, month)).contains(&day)
         && hour < 24
         && minute < 60
-        && second < 60;
-    let fraction = match text[19..].strip_prefix('.') {
-        Some(fraction) if (1..=9).contains(&fraction.len()) => {
-            digits(fraction)? * 10_u64.pow(9 - fraction.len() as u32)
+        && second <= 60; // clocks that follow UTC count a leap second as 60
+    if !valid {
+        return None;
+    }
+    let rest = &text[19..];
+    let (fraction, rest) = match rest.strip_prefix(['.', ',']) {
+        Some(rest) => {
+            let end = rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(rest.len());
+            let kept = &rest[..end.min(9)];
+            (digits(kept)? * 10_u64.pow(9 - kept.len() as u32), &rest[end..])
         }
-        None if text.len() == 19 => 0,
+        None => (0, rest),
+    };
+    let offset_s = offset(rest.trim_start())?;
+    let seconds = ((days_since_1970(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
+    // The product is made only for a valid year: nanoseconds up to the year 2200 are below 2^63.
+    let seconds = seconds.checked_add_signed(-offset_s.unwrap_or(0))?;
+    let nanoseconds = seconds * NANOSECONDS_PER_SECOND + fraction;
+    Some(Date { nanoseconds, has_offset: offset_s.is_some() })
+}
+
+/// Returns the offset from UTC in seconds that a text is; `Some(None)` for an empty text.
+fn offset(text: &str) -> Option<Option<i64>> {
+    if text.is_empty() {
+        return Some(None);
+    }
+    if ["Z", "z", "UTC", "GMT"].contains(&text) {
+        return Some(Some(0));
+    }
+    let (sign, rest) = match text.split_at_checked(1)? {
+        ("+", rest) => (1, rest),
+        ("-", rest) => (-1, rest),
         _ => return None,
     };
-    let seconds = ((days_since_1970(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
-    // The product is made only for a valid year: nanoseconds up to the year 2200 are below 2^63, those up to 9999 are
-    // not below 2^64.
-    valid.then(|| seconds * NANOSECONDS_PER_SECOND + fraction)
+    let (hours, minutes) = match (rest.len(), rest.as_bytes().get(2)) {
+        (2, _) => (rest, "00"),
+        (4, _) => rest.split_at(2),
+        (5, Some(b':')) => (&rest[..2], &rest[3..]),
+        _ => return None,
+    };
+    let (hours, minutes) = (digits(hours)?, digits(minutes)?);
+    (hours < 24 && minutes < 60).then(|| Some(sign * (hours * 3600 + minutes * 60) as i64))
 }
 
 fn digits(text: &str) -> Option<u64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
 }
 
 const fn is_leap(year: u64) -> bool {
@@ -112,6 +156,8 @@ mod tests {
         assert_eq!(parse("2023-11-16 18:17:03.9799600"), Some(1_700_158_623_979_960_000));
         assert_eq!(parse("2024-02-29T23:59:59.5Z"), Some(1_709_251_199_500_000_000));
         assert_eq!(parse("2024-05-10 00:00:00.009930+00:00"), Some(1_715_299_200_009_930_000));
+        assert_eq!(parse("2023-11-16 18:17:03.1234567891"), Some(1_700_158_623_123_456_789));
+        assert_eq!(parse("2023/11/16 18:17:03,98"), Some(1_700_158_623_980_000_000));
         for bad in [
             "",
             "2023-02-29 00:00:00",
@@ -119,13 +165,34 @@ mod tests {
             "2023-11-16",
             "2023-11-16 24:00:00",
             "2023-11-16 18:17:03.",
-            "2023-11-16 18:17:03.1234567890",
-            "2023-11-16 18:17:03+01:00",
+            "2023-11-16 18:17:03.x",
+            "2023-11/16 18:17:03",
+            "1970-01-01 00:00:00+01:00",
+            "2023-11-16 18:17:03+1",
+            "2023-11-16 18:17:03+24:00",
+            "2023-11-16 18:17:03 CET",
+            "2023-11-16 18:17:03++100",
             "+023-11-16 18:17:03",
             "0023-11-16 18:17:03",
             "2023-11-16 18:17:é3",
         ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
+    }
+    #[test]
+    fn offsets_lead_to_utc() {
+        const NOON: u64 = 1_772_452_800_000_000_000;
+        for text in [
+            "2026-03-02T12:00:00Z",
+            "2026-03-02T14:00:00+02:00",
+            "2026-03-02 06:30:00-0530",
+            "2026-03-02 13:00:00 +01",
+            "2026-03-02 12:00:00 UTC",
+            "2026-03-01T23:15:00-12:45",
+        ] {
+            assert_eq!(date(text), Some(Date { nanoseconds: NOON, has_offset: true }), "{text}");
+        }
+        assert_eq!(date("2026-03-02 12:00:00"), Some(Date { nanoseconds: NOON, has_offset: false }));
+        assert_eq!(parse("2016-12-31T23:59:60Z"), parse("2017-01-01T00:00:00Z"), "a leap second");
     }
 }

@@ -1,56 +1,88 @@
-//! Embeddings in `.npy` files: two-dimensional arrays of little-endian f32 in C order, mapped into memory when read.
-//! Any other array is an input error that says what was found.
+//! Embeddings in `.npy` files, and in `.npz` archives of them: two-dimensional arrays of f16, f32 or f64. Little-endian f32
+//! in C order are mapped into memory; all others are converted to that when they are read. Any other array is an input
+//! error that says what was found.
 
 use std::io::{self, Read, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::embedding::EmbeddingMatrix;
+use crate::embedding::{Components, EmbeddingMatrix};
 use crate::input::{self, InputError};
 
-const ACCEPTED: &str = "expected a .npy file with a two-dimensional array of little-endian f32 ('<f4') in C order";
+mod convert;
+mod zip;
 
-/// Maps a file of embeddings and checks every row.
+use convert::NumberType;
+
+const ACCEPTED: &str = "expected a .npy file with a two-dimensional array of f16, f32 or f64 ('<f4'), or a .npz of these";
+
+/// Returns the file that a path of embeddings names, and the array in it: `file.npz:array`, or a file by itself.
+#[must_use]
+pub fn file_and_array(path: &Path) -> (PathBuf, Option<String>) {
+    const END: &str = ".npz:";
+    if let Some(text) = path.to_str().filter(|_| !path.exists())
+        && let Some(at) = text.rfind(END)
+    {
+        let (file, array) = text.split_at(at + END.len());
+        return (file.trim_end_matches(':').into(), Some(array.to_owned()));
+    }
+    (path.to_owned(), None)
+}
+
+/// Reads a file of embeddings and checks every row. A file is mapped if its components can be used in place.
 ///
 /// # Errors
-/// Returns an error unless the file holds finite rows of little-endian f32 in C order, none of them zero, as many as
-/// the header says.
-pub fn read(file: &Path) -> Result<EmbeddingMatrix, InputError> {
-    let map = input::map(file)?;
-    let wrong = |key: &str, found: &dyn std::fmt::Display| InputError::new(file, ACCEPTED).value(key, found);
-    let header =
-        Header::read(&map).ok_or_else(|| InputError::new(file, format!("has no readable header; {ACCEPTED}")))?;
-    if header.dtype.trim_matches(['\'', '"']) != "<f4" {
-        return Err(wrong("dtype", &header.dtype));
+/// Returns an error unless the file holds finite rows of floating-point numbers, none of them zero, as many as the
+/// header says.
+pub fn read(path: &Path) -> Result<EmbeddingMatrix, InputError> {
+    let (file, array) = file_and_array(path);
+    let map = input::map(&file)?;
+    if array.is_some() || map.starts_with(b"PK\x03\x04") {
+        let bytes = zip::array(&file, &map, array.as_deref())?;
+        let header = Header::check(path, &bytes)?;
+        return matrix(path, header.dimension, header.components(&bytes));
     }
-    let Some(&[rows, dimension]) = header.dimensions().as_deref() else {
-        return Err(wrong("shape", &header.shape));
-    };
-    // A single row or column lies the same in both orders.
-    if header.fortran_order != "False" && rows > 1 && dimension > 1 {
-        return Err(wrong("fortran_order", &header.fortran_order));
+    let header = Header::check(path, &map)?;
+    if header.is_usable() && bytemuck::try_cast_slice::<u8, f32>(&map[header.offset..]).is_ok() {
+        return matrix(path, header.dimension, Mapped { map, offset: header.offset });
     }
-    let offset = header.offset;
-    if rows == 0 || dimension == 0 {
-        let message = "expected at least one row and one component";
-        return Err(InputError::new(file, message).value("shape", format_args!("({rows}, {dimension})")));
-    }
-    let bytes = rows.checked_mul(dimension).and_then(|values| values.checked_mul(size_of::<f32>()));
-    if bytes != Some(map.len() - offset) {
-        let message = format!("the header promises ({rows}, {dimension}) f32 values; is the file truncated?");
-        return Err(InputError::new(file, message).value("bytes of data", map.len() - offset));
-    }
-    let matrix = match bytemuck::try_cast_slice::<u8, f32>(&map[offset..]) {
-        Ok(_) if cfg!(target_endian = "little") => EmbeddingMatrix::new(dimension, Mapped { map, offset }),
-        // numpy aligns the values that it writes; other writers may not.
-        _ => {
-            let (components, _) = map[offset..].as_chunks::<4>();
-            EmbeddingMatrix::new(dimension, components.iter().map(|&x| f32::from_le_bytes(x)).collect::<Vec<_>>())
-        }
-    };
-    matrix.map_err(|(row, bad)| {
+    // numpy aligns the values that it writes; other writers may not.
+    matrix(path, header.dimension, header.components(&map))
+}
+
+/// Makes a matrix of rows that are checked.
+///
+/// # Errors
+/// Returns an error if a component is not finite or a row is zero.
+pub(super) fn matrix(
+    file: &Path,
+    dimension: usize,
+    components: impl Components + 'static,
+) -> Result<EmbeddingMatrix, InputError> {
+    EmbeddingMatrix::new(dimension, components).map_err(|(row, bad)| {
         InputError::new(file, format!("{bad}; expected finite components, not all zero"))
             .key(format!("row {}", row + 1))
     })
+}
+
+/// Array whose header agrees with its bytes.
+struct Array {
+    kind: NumberType,
+    is_fortran: bool,
+    rows: usize,
+    dimension: usize,
+    offset: usize,
+}
+
+impl Array {
+    /// Returns whether the components are those of a matrix as they lie.
+    const fn is_usable(&self) -> bool {
+        self.kind.is_native() && !self.is_fortran
+    }
+
+    /// Converts the components.
+    fn components(&self, bytes: &[u8]) -> Vec<f32> {
+        convert::components(&bytes[self.offset..], self.kind, self.is_fortran, self.rows, self.dimension)
+    }
 }
 
 /// Components in a mapped file, aligned so that they can be used in place.
@@ -75,6 +107,35 @@ struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
+    /// Reads the header of an array, and checks it against the number of bytes that follow.
+    fn check(file: &Path, bytes: &'a [u8]) -> Result<Array, InputError> {
+        let wrong = |key: &str, found: &dyn std::fmt::Display| InputError::new(file, ACCEPTED).value(key, found);
+        let header =
+            Self::read(bytes).ok_or_else(|| InputError::new(file, format!("has no readable header; {ACCEPTED}")))?;
+        let kind = NumberType::from_descr(header.dtype).ok_or_else(|| wrong("dtype", &header.dtype))?;
+        let Some(&[rows, dimension]) = header.dimensions().as_deref() else {
+            return Err(wrong("shape", &header.shape));
+        };
+        // A single row or column lies the same in both orders.
+        let is_fortran = match header.fortran_order {
+            "False" => false,
+            "True" => rows > 1 && dimension > 1,
+            other => return Err(wrong("fortran_order", &other)),
+        };
+        let offset = header.offset;
+        if rows == 0 || dimension == 0 {
+            let message = "expected at least one row and one component";
+            return Err(InputError::new(file, message).value("shape", format_args!("({rows}, {dimension})")));
+        }
+        let expected = rows.checked_mul(dimension).and_then(|values| values.checked_mul(kind.size));
+        if expected != Some(bytes.len() - offset) {
+            let name = kind.name();
+            let message = format!("the header promises ({rows}, {dimension}) {name} values; is the file truncated?");
+            return Err(InputError::new(file, message).value("bytes of data", bytes.len() - offset));
+        }
+        Ok(Array { kind, is_fortran, rows, dimension, offset })
+    }
+
     /// Reads the dictionary that numpy writes before the components: three keys, in any order.
     fn read(bytes: &'a [u8]) -> Option<Self> {
         let (length, start) = match *bytes.get(..12)? {
@@ -269,16 +330,45 @@ mod tests {
     }
 
     #[test]
+    fn other_types_and_orders_are_converted() {
+        let array = |descr: &str, fortran: &str, data: &[u8]| {
+            let text = format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': (2, 3), }}\n");
+            [&header(&text, 0), data].concat()
+        };
+        let values = [1.0, -2.0, 3.0, 4.0, 0.5, 6.0];
+        let halves: Vec<u8> = [0x3c00_u16, 0xc000, 0x4200, 0x4400, 0x3800, 0x4600].map(u16::to_le_bytes).concat();
+        let doubles: Vec<u8> = values.map(f64::from).map(f64::to_be_bytes).concat();
+        let by_column: Vec<u8> = [1.0_f32, 4.0, -2.0, 0.5, 3.0, 6.0].map(f32::to_le_bytes).concat();
+        let whole = [
+            array("<f2", "False", &halves),
+            array(">f8", "False", &doubles),
+            array("<f4", "True", &by_column),
+            zip::tests::archive(&[("arr_0.npy", &array("<f4", "True", &by_column))], true),
+        ];
+        for bytes in whole {
+            let matrix = check(&bytes).unwrap();
+            assert_eq!([matrix.row(0), matrix.row(1)].concat(), values);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("e.npz");
+        let two = [("a.npy", array("<f2", "False", &halves)), ("b.npy", good(&[7.0, 8.0], 2))];
+        let two: Vec<(&str, &[u8])> = two.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+        std::fs::write(&path, zip::tests::archive(&two, false)).unwrap();
+        let named = PathBuf::from(format!("{}:b", path.display()));
+        assert_eq!(read(&named).unwrap().row(0), [7.0, 8.0]);
+        assert_eq!(file_and_array(&named), (path.clone(), Some("b".to_owned())));
+        assert!(read(&path).err().unwrap().to_string().contains("has several arrays (a, b): say which"));
+    }
+
+    #[test]
     fn says_what_is_wrong() {
         let error = |bytes: &[u8]| check(bytes).err().unwrap();
-        let f8 = "{'descr': '<f8', 'fortran_order': False, 'shape': (1, 2), }\n";
-        assert_eq!(error(&header(f8, 16)), format!("e.npy: dtype = '<f8': {ACCEPTED}"));
-        let big = f8.replace("<f8", ">f4");
-        assert_eq!(error(&header(&big, 8)), format!("e.npy: dtype = '>f4': {ACCEPTED}"));
+        let whole = "{'descr': '<i8', 'fortran_order': False, 'shape': (1, 2), }\n";
+        assert_eq!(error(&header(whole, 16)), format!("e.npy: dtype = '<i8': {ACCEPTED}"));
         let flat = "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }\n";
         assert_eq!(error(&header(flat, 8)), format!("e.npy: shape = (2,): {ACCEPTED}"));
-        let fortran = "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 2), }\n";
-        assert_eq!(error(&header(fortran, 16)), format!("e.npy: fortran_order = True: {ACCEPTED}"));
+        let fortran = "{'descr': '<f4', 'fortran_order': Perhaps, 'shape': (2, 2), }\n";
+        assert_eq!(error(&header(fortran, 16)), format!("e.npy: fortran_order = Perhaps: {ACCEPTED}"));
         let none = "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 2), }\n";
         assert_eq!(error(&header(none, 0)), "e.npy: shape = (0, 2): expected at least one row and one component");
         let huge = "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999, 9999999999999), }\n";

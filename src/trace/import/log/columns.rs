@@ -1,0 +1,517 @@
+//! Columns of a log: which one has the times, the prompts, the tenants. The user names them, or they are guessed from
+//! usual names and from what a sample of their values is. Every guess is reported.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use super::cell::Cell;
+use super::clock::{Clock, TimeUnit};
+use super::status::{End, StatusKind};
+use super::wishes;
+use crate::input::InputError;
+
+/// Property of a request that a column of a log may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogField {
+    /// Time of arrival.
+    Arrival,
+    /// Prompt.
+    Prompt,
+    /// Negative prompt.
+    NegativePrompt,
+    /// End of the request, by which rows are left out.
+    Status,
+    /// Label.
+    RequestId,
+    /// Tenant.
+    Tenant,
+    /// Deadline.
+    Deadline,
+    /// Width and height in one text, `1024x768`.
+    Size,
+    /// Width in pixels.
+    Width,
+    /// Height in pixels.
+    Height,
+    /// Denoising steps.
+    Steps,
+    /// Number of images.
+    Images,
+    /// Guidance.
+    Guidance,
+    /// Checkpoint.
+    Checkpoint,
+    /// LoRAs, between semicolons.
+    Loras,
+    /// Seconds that the request was executed for.
+    Executed,
+    /// Size of the image in bytes.
+    ImageBytes,
+}
+
+use LogField as F;
+
+impl LogField {
+    /// All fields, in the order in which columns are given to them.
+    pub const ALL: [Self; 17] = [
+        F::Arrival,
+        F::Prompt,
+        F::NegativePrompt,
+        F::Status,
+        F::RequestId,
+        F::Tenant,
+        F::Deadline,
+        F::Size,
+        F::Width,
+        F::Height,
+        F::Steps,
+        F::Images,
+        F::Guidance,
+        F::Checkpoint,
+        F::Loras,
+        F::Executed,
+        F::ImageBytes,
+    ];
+
+    /// Returns the name of the field on the command line, which is its column in a trace where it has one.
+    pub const fn name(self) -> &'static str {
+        match self {
+            F::Arrival => "arrival_s",
+            F::Prompt => "prompt",
+            F::NegativePrompt => "negative_prompt",
+            F::Status => "status",
+            F::RequestId => "request_id",
+            F::Tenant => "tenant",
+            F::Deadline => "deadline_s",
+            F::Size => "size",
+            F::Width => "width",
+            F::Height => "height",
+            F::Steps => "steps",
+            F::Images => "images",
+            F::Guidance => "guidance",
+            F::Checkpoint => "checkpoint",
+            F::Loras => "loras",
+            F::Executed => "exec_s",
+            F::ImageBytes => "image_bytes",
+        }
+    }
+
+    /// Returns usual names, the most telling first: words in lower case without what is between them and without a unit.
+    const fn usual(self) -> &'static [&'static str] {
+        match self {
+            F::Arrival => &[
+                "arrival", "arrivaltime", "arrivaltimestamp", "arrivedat", "requesttime", "requesttimestamp", "requestedat",
+                "submittime", "submissiontime", "submittedat", "enqueuedat", "queuedat", "receivedat", "createdat",
+                "createtime", "creationtime", "created", "starttime", "starttimestamp", "startedat", "timestamp", "ts",
+                "time", "datetime", "eventtime", "unixtime", "epoch", "date", "start", "t",
+            ],
+            F::Prompt => &[
+                "prompt", "prompttext", "positiveprompt", "textprompt", "userprompt", "inputtext", "textinput", "text",
+                "texts", "caption", "input", "query", "description",
+            ],
+            F::NegativePrompt => &["negativeprompt", "negprompt", "promptnegative"],
+            F::Status => &[
+                "status", "requeststatus", "jobstatus", "taskstatus", "state", "outcome", "result", "statuscode",
+                "httpstatus", "httpstatuscode", "httpcode", "responsecode", "responsestatus", "success", "succeeded",
+                "issuccess", "ok", "error", "errormessage", "errorcode", "exception",
+            ],
+            F::RequestId => &["requestid", "reqid", "jobid", "taskid", "generationid", "traceid", "uuid", "id"],
+            F::Tenant => &[
+                "tenant", "tenantid", "userid", "user", "username", "uid", "accountid", "account", "customerid",
+                "customer", "organizationid", "organization", "orgid", "org", "clientid", "client", "groupid", "sessionid",
+                "session", "conversationid",
+            ],
+            F::Deadline => &["deadline", "deadlineat", "due", "dueat", "duetime"],
+            F::Size => &["size", "imagesize", "resolution", "imageresolution", "dimensions"],
+            F::Width => &["width", "imagewidth"],
+            F::Height => &["height", "imageheight"],
+            F::Steps => &["steps", "numinferencesteps", "inferencesteps", "numsteps", "samplingsteps", "denoisingsteps"],
+            F::Images => &["images", "numimages", "numimagesperprompt", "imagesperprompt", "nimages", "n"],
+            F::Guidance => &["guidance", "guidancescale", "cfg", "cfgscale"],
+            F::Checkpoint => &["checkpoint", "checkpointid", "checkpointname"],
+            F::Loras => &["loras", "lora"],
+            F::Executed => &["exec", "exectime", "execution", "executiontime"],
+            F::ImageBytes => &["imagebytes"],
+        }
+    }
+
+    /// Returns whether the unit of a number is read from its column's name.
+    const fn is_timed(self) -> bool {
+        matches!(self, F::Arrival | F::Deadline | F::Executed)
+    }
+
+    /// Returns the kind of value that the field takes, with an article, for errors.
+    const fn accepted(self) -> &'static str {
+        match self {
+            F::Arrival => "a date with a time, or a number",
+            F::Prompt => "text",
+            F::Status => "a word or code that says whether the request succeeded",
+            F::Size => "a text like 1024x768",
+            F::Deadline | F::Width | F::Height | F::Steps | F::Images | F::Guidance | F::Executed | F::ImageBytes => {
+                "a number"
+            }
+            F::NegativePrompt | F::RequestId | F::Tenant | F::Checkpoint | F::Loras => "text or a number",
+        }
+    }
+
+    /// Returns whether a value other than none can be read as this field.
+    fn takes(self, cell: &Cell<'_>, status: StatusKind) -> bool {
+        match self {
+            F::Arrival => Clock::find([cell], None).is_some(),
+            F::Prompt => cell.prompt().is_some_and(|text| !text.trim().is_empty() && text.trim().parse::<f64>().is_err()),
+            F::Status => status.end(cell) != End::Unknown,
+            F::Size => wishes::size(cell).is_some(),
+            F::Deadline => cell.number().is_some() || Clock::find([cell], None).is_some(),
+            F::Width | F::Height | F::Steps | F::Images | F::Guidance | F::Executed | F::ImageBytes => {
+                cell.number().is_some()
+            }
+            F::NegativePrompt | F::RequestId | F::Tenant | F::Checkpoint | F::Loras => cell.name().is_some(),
+        }
+    }
+}
+
+/// Column that the user names for a field; none if the field is not to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnChoice {
+    /// Field of the trace.
+    pub ours: LogField,
+    /// Column of the log.
+    pub theirs: Option<String>,
+}
+
+/// Error of a text that is no choice of a column.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadChoice(String);
+
+impl FromStr for ColumnChoice {
+    type Err = BadChoice;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let names = || F::ALL.map(F::name).join(", ");
+        let Some((ours, theirs)) = text.split_once('=') else {
+            return Err(BadChoice(format!("expected OURS=THEIRS, e.g. prompt=text; OURS is one of {}", names())));
+        };
+        let ours = ours.trim();
+        let field = F::ALL.into_iter().find(|field| field.name() == ours).ok_or_else(|| {
+            let near = nearest(ours, F::ALL.iter().map(|field| field.name()));
+            BadChoice(format!("{ours} is no column of a trace{near}: expected one of {}", names()))
+        })?;
+        Ok(Self { ours: field, theirs: Some(theirs.trim().to_owned()).filter(|theirs| !theirs.is_empty()) })
+    }
+}
+
+impl fmt::Display for ColumnChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.ours.name(), self.theirs.as_deref().unwrap_or_default())
+    }
+}
+
+/// Column that is read for a field.
+#[derive(Clone, Debug)]
+pub(super) struct Chosen {
+    pub(super) field: LogField,
+    /// Place of the column among those of the log.
+    pub(super) column: usize,
+    pub(super) name: String,
+    /// Unit in the column's name.
+    pub(super) unit: Option<TimeUnit>,
+    pub(super) status: StatusKind,
+    /// Names of other columns that would do, in the order of preference.
+    others: Vec<String>,
+}
+
+/// Columns that are read, and those that are not although they have a usual name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Choice {
+    pub(super) chosen: Vec<Chosen>,
+    pub(super) unfit: Vec<String>,
+}
+
+impl Choice {
+    pub(super) fn find(&self, field: LogField) -> Option<&Chosen> {
+        self.chosen.iter().find(|chosen| chosen.field == field)
+    }
+
+    /// Returns the guesses that another column would have done for, in words.
+    pub(super) fn ambiguities(&self) -> impl Iterator<Item = String> {
+        self.chosen.iter().filter(|chosen| !chosen.others.is_empty()).map(|chosen| {
+            let (ours, others) = (chosen.field.name(), &chosen.others);
+            let other = &others[0];
+            format!("{ours} might be `{}` too: `--column {ours}={other}` takes that", others.join("`, `"))
+        })
+    }
+}
+
+/// Names of a log's columns with some values of each.
+pub(super) struct Sample<'s> {
+    pub(super) file: &'s Path,
+    pub(super) columns: &'s [String],
+    /// Values by column, those that are none left out.
+    pub(super) values: &'s [Vec<Cell<'static>>],
+}
+
+impl Sample<'_> {
+    /// Chooses the columns.
+    ///
+    /// # Errors
+    /// Returns an error if the user names a column that is not there, or that has values of another type.
+    pub(super) fn choose(&self, choices: &[ColumnChoice]) -> Result<Choice, InputError> {
+        let mut choice = Choice::default();
+        for asked in choices.iter().filter(|asked| asked.theirs.is_some()) {
+            choice.chosen.push(self.asked(asked)?);
+        }
+        for field in F::ALL {
+            if choices.iter().all(|asked| asked.ours != field) {
+                self.guess(field, &mut choice);
+            }
+        }
+        choice.chosen.sort_by_key(|chosen| chosen.field);
+        Ok(choice)
+    }
+
+    fn asked(&self, asked: &ColumnChoice) -> Result<Chosen, InputError> {
+        let name = asked.theirs.as_deref().unwrap_or_default();
+        let column = self.columns.iter().position(|column| column == name).ok_or_else(|| {
+            let near = nearest(name, self.columns.iter().map(String::as_str));
+            let message = format!("is no column of the log{near}: expected one of {}", self.columns.join(", "));
+            InputError::new(self.file, message).value("--column", asked)
+        })?;
+        let chosen = self.chosen(asked.ours, column);
+        let values = &self.values[column];
+        if let Some(first) = values.first()
+            && values.iter().all(|cell| !asked.ours.takes(cell, chosen.status))
+        {
+            let found = first.shown();
+            let message =
+                format!("expected {} in column {name}, which has {} ({found})", asked.ours.accepted(), first.type_name());
+            return Err(InputError::new(self.file, message).value("--column", asked));
+        }
+        Ok(chosen)
+    }
+
+    fn chosen(&self, field: LogField, column: usize) -> Chosen {
+        let name = self.columns[column].clone();
+        let (key, unit) = key_of(&name);
+        let status = match key.as_str() {
+            "success" | "succeeded" | "issuccess" | "ok" => StatusKind::Success,
+            "error" | "errormessage" | "errorcode" | "exception" => StatusKind::Error,
+            _ => StatusKind::Status,
+        };
+        Chosen { field, column, name, unit: unit.filter(|_| field.is_timed()), status, others: Vec::new() }
+    }
+
+    /// Guesses the column of a field: the usual names in their order, at equal names the outermost and first column.
+    fn guess(&self, field: LogField, choice: &mut Choice) {
+        let mut found: Vec<((usize, usize), usize)> = Vec::new();
+        for (column, name) in self.columns.iter().enumerate() {
+            let taken = choice.chosen.iter().any(|chosen| chosen.column == column);
+            let Some(rank) = rank(field, name).filter(|_| !taken) else { continue };
+            found.push((rank, column));
+        }
+        found.sort_unstable();
+        let status = |column: usize| self.chosen(field, column).status;
+        let fits = |column: usize| {
+            let values = &self.values[column];
+            // An empty column of errors says that there were none; an empty column of anything else says nothing.
+            values.iter().any(|cell| field.takes(cell, status(column)))
+                || (values.is_empty() && (status(column) == StatusKind::Error || field == F::Prompt))
+        };
+        let mut fitting = found.iter().map(|(_, column)| *column).filter(|&column| fits(column));
+        if let Some(column) = fitting.next() {
+            let others = fitting.map(|other| self.columns[other].clone()).collect();
+            choice.chosen.push(Chosen { others, ..self.chosen(field, column) });
+        }
+        for (_, column) in found {
+            if let Some(first) = self.values[column].first().filter(|_| !fits(column)) {
+                let name = &self.columns[column];
+                choice.unfit.push(format!(
+                    "`{name}` is not read as {}: expected {}, found {} ({})",
+                    field.name(),
+                    field.accepted(),
+                    first.type_name(),
+                    first.shown()
+                ));
+            }
+        }
+    }
+
+    /// Returns the columns with a value of each, for errors.
+    pub(super) fn listed(&self) -> String {
+        let each = self.columns.iter().zip(self.values).take(20).map(|(name, values)| match values.first() {
+            Some(value) => format!("{name} ({}: {})", value.type_name(), value.shown()),
+            None => format!("{name} (empty)"),
+        });
+        let more = if self.columns.len() > 20 { ", ..." } else { "" };
+        format!("{}{more}", each.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// Returns the rank of a name among the usual ones of a field, smaller for better; `None` if it is none of them. A name
+/// within an object counts by its last part, after names that stand by themselves.
+fn rank(field: LogField, name: &str) -> Option<(usize, usize)> {
+    let usual = |key: &str| field.usual().iter().position(|usual| *usual == key);
+    let depth = name.matches('.').count();
+    let whole = key_of(name).0;
+    if let Some(at) = usual(&whole) {
+        return Some((at, 0));
+    }
+    // `user.id` is a tenant's by all its words, and no request's by the last one.
+    let is_known = F::ALL.into_iter().any(|other| other.usual().contains(&whole.as_str()));
+    let last = name.rsplit('.').next().map(|last| key_of(last).0).filter(|last| !is_known && last.len() > 2)?;
+    Some((usual(&last)?, depth))
+}
+
+/// Returns whether a name is a usual one of some field.
+pub(super) fn is_usual(name: &str) -> bool {
+    F::ALL.into_iter().any(|field| rank(field, name).is_some())
+}
+
+/// Returns whether a name is a usual one of a field.
+pub(in super::super) fn is_usual_of(field: LogField, name: &str) -> bool {
+    rank(field, name).is_some()
+}
+
+/// Returns a name's words in lower case without what is between them, and the unit that the last word is.
+fn key_of(name: &str) -> (String, Option<TimeUnit>) {
+    let mut words: Vec<String> = vec![String::new()];
+    let mut before_lower = false;
+    for letter in name.chars() {
+        let begins = !letter.is_alphanumeric() || (letter.is_uppercase() && before_lower);
+        if begins && words.last().is_some_and(|word| !word.is_empty()) {
+            words.push(String::new());
+        }
+        if letter.is_alphanumeric()
+            && let Some(word) = words.last_mut()
+        {
+            word.extend(letter.to_lowercase());
+        }
+        before_lower = letter.is_lowercase() || letter.is_ascii_digit();
+    }
+    words.retain(|word| !word.is_empty());
+    let unit = words.last().and_then(|word| TimeUnit::from_word(word)).filter(|_| words.len() > 1);
+    if unit.is_some() {
+        words.pop();
+    }
+    (words.concat(), unit)
+}
+
+/// Returns a question for the name that differs in the fewest letters, if one is near.
+fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> String {
+    let near = names.map(|other| (distance(&name.to_lowercase(), &other.to_lowercase()), other)).min();
+    near.filter(|(distance, other)| *distance <= name.len().max(other.len()) / 2)
+        .map_or_else(String::new, |(_, other)| format!(" (is {other} meant?)"))
+}
+
+/// Returns the number of letters to insert, delete or replace that lead from one text to the other.
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (before, letter) in from.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = before + 1;
+        for (at, other) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other);
+            diagonal = row[at + 1];
+            row[at + 1] = replaced.min(row[at] + 1).min(diagonal + 1);
+        }
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+
+    fn text(text: &'static str) -> Cell<'static> {
+        Cell::Text(Cow::Borrowed(text))
+    }
+
+    fn choose(columns: &[(&str, Cell<'static>)], choices: &[&str]) -> Result<Vec<(&'static str, String)>, String> {
+        let names: Vec<String> = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let values: Vec<Vec<Cell<'static>>> = columns.iter().map(|(_, cell)| vec![cell.clone()]).collect();
+        let sample = Sample { file: Path::new("l.csv"), columns: &names, values: &values };
+        let choices: Vec<ColumnChoice> = choices.iter().map(|choice| choice.parse().unwrap()).collect();
+        let choice = sample.choose(&choices).map_err(|error| error.to_string())?;
+        Ok(choice.chosen.into_iter().map(|chosen| (chosen.field.name(), chosen.name)).collect())
+    }
+
+    #[test]
+    fn usual_names_are_guessed() {
+        let columns = [
+            ("createdAt", text("2026-03-02T08:00:00Z")),
+            ("Started At", text("2026-03-02T08:00:01Z")),
+            ("request.prompt", text("a cat")),
+            ("user_id", Cell::Integer(7)),
+            ("size", text("1024x768")),
+            ("num_inference_steps", Cell::Integer(28)),
+            ("status", text("ok")),
+            ("latency_ms", Cell::Integer(900)),
+        ];
+        let found = choose(&columns, &[]).unwrap();
+        let names: Vec<(&str, &str)> = found.iter().map(|(ours, theirs)| (*ours, theirs.as_str())).collect();
+        assert_eq!(
+            names,
+            [
+                ("arrival_s", "createdAt"),
+                ("prompt", "request.prompt"),
+                ("status", "status"),
+                ("tenant", "user_id"),
+                ("size", "size"),
+                ("steps", "num_inference_steps")
+            ]
+        );
+        let other = choose(&columns, &["arrival_s=Started At", "status=", "tenant="]).unwrap();
+        assert_eq!((other[0].1.as_str(), other.len()), ("Started At", 4));
+    }
+
+    #[test]
+    fn guesses_look_at_the_values() {
+        let columns = [
+            ("timestamp", text("soon")),
+            ("ts", text("12.5")),
+            ("prompt", Cell::Integer(17)),
+            ("text", text("a cat")),
+            ("size", Cell::Integer(120_400)),
+            ("state", text("Bavaria")),
+            ("images", Cell::List(vec![text("a.png")])),
+        ];
+        let found = choose(&columns, &[]).unwrap();
+        assert_eq!(found, [("arrival_s", "ts".to_owned()), ("prompt", "text".to_owned())]);
+    }
+
+    #[test]
+    fn says_which_names_there_are() {
+        let columns = [("ts", text("1")), ("txt", text("a")), ("count", Cell::Integer(5))];
+        assert_eq!(
+            choose(&columns, &["prompt=text"]).unwrap_err(),
+            "l.csv: --column = prompt=text: is no column of the log (is txt meant?): expected one of ts, txt, count"
+        );
+        assert_eq!(
+            choose(&columns, &["prompt=count"]).unwrap_err(),
+            "l.csv: --column = prompt=count: expected text in column count, which has an integer (5)"
+        );
+        let error = "promt=text".parse::<ColumnChoice>().unwrap_err().to_string();
+        assert!(error.starts_with("promt is no column of a trace (is prompt meant?): expected one of arrival_s, "));
+        assert!("prompt".parse::<ColumnChoice>().unwrap_err().to_string().starts_with("expected OURS=THEIRS"));
+    }
+
+    #[test]
+    fn names_have_words_and_units() {
+        for (name, key, unit) in [
+            ("arrival_s", "arrival", Some(TimeUnit::Seconds)),
+            ("createdAtMs", "createdat", Some(TimeUnit::Milliseconds)),
+            ("@timestamp", "timestamp", None),
+            ("Session ID", "sessionid", None),
+            ("TIMESTAMP", "timestamp", None),
+            ("ms", "ms", None),
+            ("", "", None),
+        ] {
+            assert_eq!(key_of(name), (key.to_owned(), unit), "{name}");
+        }
+        assert_eq!([distance("kitten", "sitting"), distance("", "ab"), distance("a", "a")], [3, 2, 0]);
+    }
+}
