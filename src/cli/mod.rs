@@ -33,6 +33,7 @@ mod parity;
 mod plan;
 #[cfg(feature = "live")]
 mod profile;
+mod profiles;
 mod progress;
 mod report;
 #[cfg(feature = "serve")]
@@ -93,6 +94,7 @@ enum Command {
     #[cfg(feature = "live")]
     Profile(profile::Profile),
     ImportProfile(import_profile::ImportProfile),
+    Profiles(profiles::Profiles),
     #[cfg(feature = "live")]
     Calibrate(calibrate::Calibrate),
     #[cfg(feature = "live")]
@@ -156,6 +158,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "live")]
         Command::WorkerProcess { .. } => crate::live::isolated::run().context("a worker process, started by hand?"),
         Command::ImportProfile(command) => import_profile::run(command),
+        Command::Profiles(command) => profiles::run(command),
         Command::Trace(command) => trace::run(command),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Arguments::command(), "modm", &mut std::io::stdout());

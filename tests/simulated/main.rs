@@ -32,6 +32,7 @@ mod network;
 mod paper;
 mod plan;
 mod policies;
+mod profiles;
 mod queueing_theory;
 mod report;
 mod requests_that_differ;
