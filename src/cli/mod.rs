@@ -38,6 +38,7 @@ mod plan;
 mod policies;
 #[cfg(feature = "live")]
 mod profile;
+mod profiles;
 mod progress;
 mod report;
 mod scenario;
@@ -103,6 +104,7 @@ enum Command {
     #[cfg(feature = "live")]
     Profile(profile::Profile),
     ImportProfile(import_profile::ImportProfile),
+    Profiles(profiles::Profiles),
     #[cfg(feature = "live")]
     Calibrate(calibrate::Calibrate),
     #[cfg(feature = "live")]
@@ -204,6 +206,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         #[cfg(feature = "live")]
         Command::WorkerProcess { .. } => crate::live::isolated::run().context("a worker process, started by hand?"),
         Command::ImportProfile(command) => import_profile::run(command),
+        Command::Profiles(command) => profiles::run(command),
         Command::Trace(command) => trace::run(command),
         Command::Completions { shell } => {
             let mut script = Vec::new();

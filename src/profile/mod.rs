@@ -10,8 +10,10 @@ use crate::input::{self, InputError};
 use crate::output::{OutputError, write_atomic};
 use crate::time::MAX_INPUT_S;
 
+pub mod catalogue;
 pub mod import;
 mod quality;
+pub mod starter;
 
 const TIME: &str = "expected seconds from 0 to ten years";
 
@@ -128,6 +130,15 @@ fn complaint_of_sizes(service: &Service) -> Option<(&'static str, f64, &'static 
     None
 }
 
+/// Returns the reason why the source of a row is not accepted, if it is not.
+fn complaint_of_source(source: &str) -> Option<&'static str> {
+    if source.contains(starter::TO_FILL_IN) {
+        return Some("has to be filled in: the row's values, and the words that say where they come from");
+    }
+    let kind = SourceKind::of(source);
+    kind.is_none().then_some("expected a source that begins with \"measured\", \"published\" or \"assumed\"")
+}
+
 /// Parses a profile. Errors name it by `file`.
 ///
 /// # Errors
@@ -150,6 +161,11 @@ pub fn parse(text: &str, file: &Path) -> Result<ProfileFile, InputError> {
         return Err(place(InputError::new(file, "expected at least one row").value("service", "[]")));
     }
     for (index, service) in profile.service.iter().enumerate() {
+        let wrong = service.source.as_ref().and_then(|source| complaint_of_source(source).map(|why| (source, why)));
+        if let Some((source, accepted)) = wrong {
+            let key = format!("service.{index}.source");
+            return Err(place(InputError::new(file, accepted).value(key, format_args!("{source:?}"))));
+        }
         if let Some((key, value, accepted)) = complaint(service) {
             return Err(place(InputError::new(file, accepted).value(format!("service.{index}.{key}"), value)));
         }
@@ -170,6 +186,10 @@ pub fn parse(text: &str, file: &Path) -> Result<ProfileFile, InputError> {
         if !(gpu.memory_gb > 0.0 && gpu.memory_gb <= 1e6) {
             let key = format!("gpu.{index}.memory_gb");
             return Err(place(InputError::new(file, MEMORY).value(key, gpu.memory_gb)));
+        }
+        if let Some(price) = gpu.usd_per_hour.filter(|dollars| !(0.0..=1e6).contains(dollars)) {
+            let key = format!("gpu.{index}.usd_per_hour");
+            return Err(place(InputError::new(file, "expected dollars from 0 to 1000000").value(key, price)));
         }
         if profile.gpu[..index].iter().any(|other| other.r#type == gpu.r#type) {
             let message = format!("GPU {:?} is there already", gpu.r#type);

@@ -144,18 +144,20 @@ pub fn of_runs<'a>(
     files: impl IntoIterator<Item = &'a Fingerprint>,
     service_times: impl IntoIterator<Item = &'a str>,
 ) -> Provenance {
-    let (mut named, mut built_in) = (Vec::new(), false);
+    let (mut named, mut built_in) = (Vec::new(), Vec::new());
     for (name, scenario) in runs {
         let settings = toml::Table::try_from(scenario.resolved()).unwrap_or_default();
         named.push((name, policies(&settings)));
-        built_in |= scenario.models.profile.is_none();
+        built_in.extend(built_in_profile(scenario));
     }
     let input = |print: &Fingerprint| (print.file.display().to_string(), print.sha256.clone());
     let mut read: Vec<(String, String)> = files.into_iter().map(input).collect();
     read.sort();
     read.dedup();
-    let built_in =
-        built_in.then(built_in_profile).map(|print| (format!("{} (built in)", print.file.display()), print.sha256));
+    let mut built_in: Vec<(String, String)> =
+        built_in.into_iter().map(|print| (format!("{} (built in)", print.file.display()), print.sha256)).collect();
+    built_in.sort();
+    built_in.dedup();
     let mut sources: Vec<String> = service_times.into_iter().map(str::to_owned).collect();
     sources.sort();
     sources.dedup();

@@ -12,7 +12,7 @@ use crate::embedding::EmbeddingMatrix;
 use crate::encoder::TextEncoder;
 use crate::input::{InputError, sha256, sha256_of, text};
 use crate::model::{GpuId, ModelId};
-use crate::profile::{self, Profile, ProfileFile};
+use crate::profile::{self, Profile, ProfileFile, catalogue};
 use crate::request::{Ask, Shape, TenantId};
 use crate::scheduler::TenantTerms;
 use crate::scheduler::routing::System;
@@ -87,10 +87,25 @@ pub struct Inputs {
     pub confidences: Option<Confidences>,
 }
 
-/// Returns the fingerprint of the built-in profile, which is part of the program and no file.
+/// Returns the file and the content of the built-in profile that a scenario takes; `None` if it names a file of its own.
+fn built_in(scenario: &Scenario) -> Option<(&'static str, &'static str)> {
+    match &scenario.models.profile {
+        None => Some(("scenarios/profiles/paper.toml", PAPER_PROFILE)),
+        Some(path) => is_catalogue(path).then_some((catalogue::FILE, catalogue::TEXT)),
+    }
+}
+
+/// Returns whether a profile's path is the name of the built-in catalogue.
+pub(super) fn is_catalogue(path: &Path) -> bool {
+    path == Path::new(catalogue::CATALOGUE)
+}
+
+/// Returns the fingerprint of the built-in profile that a scenario takes, which is part of the program and no file;
+/// `None` if the scenario names a file of its own.
 #[must_use]
-pub fn built_in_profile() -> Fingerprint {
-    Fingerprint { file: "scenarios/profiles/paper.toml".into(), sha256: sha256_of(PAPER_PROFILE.as_bytes()) }
+pub fn built_in_profile(scenario: &Scenario) -> Option<Fingerprint> {
+    let (file, text) = built_in(scenario)?;
+    Some(Fingerprint { file: file.into(), sha256: sha256_of(text.as_bytes()) })
 }
 
 pub(super) fn fingerprint(file: &Path, as_named: &Path) -> Result<Fingerprint, InputError> {
@@ -293,9 +308,7 @@ impl Inputs {
         let models = scenario.model_names();
         let gpus = scenario.gpu_types();
         let selected = Profile::select(&profile, &gpus, &models).map_err(|(gpu, model)| {
-            let known: Vec<String> =
-                profile.service.iter().map(|row| format!("({}, {})", row.gpu, row.model)).collect();
-            let message = format!("has no [[service]] row for it; it has {}", known.join(", "));
+            let message = catalogue::missing(&profile, &gpu, &model, &models);
             InputError::new(&name, message).key(format!("GPU {gpu:?} with model {model:?}"))
         })?;
         let selected = selected.at_pixels(scenario.models.usual_size().pixels());
@@ -361,10 +374,11 @@ impl Inputs {
 /// # Errors
 /// Returns an error if the profile cannot be read or something is wrong with it.
 pub fn read_profile(scenario: &Scenario, file: &Path) -> Result<(ProfileFile, PathBuf, Vec<Fingerprint>), InputError> {
-    let Some(path) = &scenario.models.profile else {
-        let name = PathBuf::from("the built-in profile (scenarios/profiles/paper.toml)");
-        return Ok((profile::parse(PAPER_PROFILE, &name)?, name, Vec::new()));
-    };
+    if let Some((built_in, text)) = built_in(scenario) {
+        let name = PathBuf::from(format!("the built-in profile ({built_in})"));
+        return Ok((profile::parse(text, &name)?, name, Vec::new()));
+    }
+    let path = scenario.models.profile.as_deref().unwrap_or(file);
     let place = Scenario::resolve(file, path);
     let text = text(&place)?;
     Ok((profile::parse(&text, &place)?, place.clone(), vec![fingerprint(&place, path)?]))

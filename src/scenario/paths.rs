@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use super::inputs::is_catalogue;
 use super::{Scenario, Source, TraceSection, Variant};
 
 /// Tables whose values are all paths: by names that the user chooses, and files that say who a client is.
@@ -52,7 +53,7 @@ impl Scenario {
         let mut keys = Vec::new();
         for (key, path) in moved.paths_mut() {
             keys.push(key);
-            if let Some(path) = path {
+            if let Some(path) = path.as_mut().filter(|path| !is_name(key, path)) {
                 *path = place(path);
             }
         }
@@ -66,6 +67,11 @@ impl Scenario {
         }
         moved
     }
+}
+
+/// Returns whether the value of a key is the name of something built in, not a path.
+fn is_name(key: &str, path: &Path) -> bool {
+    key == "models.profile" && is_catalogue(path)
 }
 
 /// Returns the settings of a variant by dotted key, with their paths replaced.
@@ -84,7 +90,7 @@ fn move_value(key: &str, value: &mut Value, keys: &[&str], place: &dyn Fn(&Path)
     let is_within = |table: &&str| key.strip_prefix(*table).is_some_and(|rest| rest.starts_with('.'));
     let is_path = ALL_PATHS.iter().any(is_within);
     match value {
-        Value::String(path) if keys.contains(&key) || is_path => {
+        Value::String(path) if (keys.contains(&key) && !is_name(key, Path::new(path))) || is_path => {
             *path = place(Path::new(path)).to_string_lossy().into_owned();
         }
         Value::Table(inner) => {
@@ -146,6 +152,18 @@ mod tests {
         found.sort();
         known.sort();
         assert_eq!(found, known, "left: the keys of the scenario; right: those that are listed here");
+    }
+
+    #[test]
+    fn the_name_of_the_catalogue_is_no_path() {
+        let text = "name = \"a\"\nmodels.profile = \"catalogue\"\n[[variant]]\nname = \"v\"\n\
+                    set = { \"models.profile\" = \"catalogue\" }\n[[variant]]\nname = \"w\"\n\
+                    set = { \"models.profile\" = \"p.toml\" }\n";
+        let scenario: Scenario = toml::from_str(text).unwrap();
+        let moved = scenario.with_paths(|path| Path::new("to").join(path));
+        assert_eq!(moved.models.profile.as_deref(), Some(Path::new("catalogue")));
+        let set = |variant: usize| moved.variant[variant].set["models.profile"].as_str();
+        assert_eq!((set(0), set(1)), (Some("catalogue"), Some("to/p.toml")));
     }
 
     #[test]

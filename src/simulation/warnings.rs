@@ -7,19 +7,23 @@ use crate::metrics::Results;
 use crate::metrics::warnings::{
     Compared, KeptImages, RetrievalTotals, Rows, Timing, Topic, Warning, bounds_warning, hidden_hits,
 };
-use crate::model::Size;
+use crate::model::{GpuId, ModelId, Size};
+use crate::profile::SourceKind;
 use crate::scheduler::routing::System;
 use crate::time::Duration;
 
 /// Number of sizes that a warning names.
 const NAMED_SIZES: usize = 5;
 
+/// Number of pairs of GPU type and model that a warning names.
+const NAMED_TIMES: usize = 4;
+
 impl Simulation {
     /// Returns the warnings for a reader of a simulated run, beside those of its metrics. If the run kept no ends of
     /// requests, there is no warning of hidden hits.
     #[must_use]
     pub fn warnings(&self, results: &Results) -> Vec<Warning> {
-        self.of_retrieval(results).into_iter().chain(self.assumed_sizes()).collect()
+        self.of_retrieval(results).into_iter().chain(self.assumed_sizes()).chain(self.assumed_times()).collect()
     }
 
     /// Returns the warnings of what the system finds by embeddings.
@@ -58,6 +62,36 @@ impl Simulation {
                 "service times are assumed to be in proportion to the pixels for {}: the profile knows no such size \
                  (`pixels` and `sizes` of its rows)",
                 names.join(", ")
+            ),
+        })
+    }
+
+    /// Returns a warning that names the pairs of GPU type and model whose rows say that their times are assumed.
+    fn assumed_times(&self) -> Option<Warning> {
+        let (gpus, models) = (self.scenario.gpu_types(), self.scenario.model_names());
+        let mut assumed: Vec<String> = Vec::new();
+        for (gpu, gpu_name) in gpus.iter().enumerate() {
+            for (model, model_name) in models.iter().enumerate() {
+                let row = self.inputs.profile.service(GpuId(gpu as u16), ModelId(model as u16));
+                if row.source_kind() == Some(SourceKind::Assumed) {
+                    // The reason behind the colon stands in the source of the service times.
+                    let source = row.source.as_deref().unwrap_or_default();
+                    let rule = source.split(':').next().unwrap_or_default();
+                    assumed.push(format!("{gpu_name} with {model_name} ({rule})"));
+                }
+            }
+        }
+        let (count, all) = (assumed.len(), gpus.len() * models.len());
+        if count > NAMED_TIMES {
+            assumed.truncate(NAMED_TIMES);
+            assumed.push(format!("{} more", count - NAMED_TIMES));
+        }
+        (count > 0).then(|| Warning {
+            topic: Topic::Times,
+            text: format!(
+                "service times are assumed for {count} of {all} pairs of GPU type and model: {}; measure yours with \
+                 `modm profile` before you rely on them (docs/profiles.md)",
+                assumed.join(", ")
             ),
         })
     }

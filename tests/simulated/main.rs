@@ -33,6 +33,7 @@ mod paper;
 mod plan;
 mod policies;
 mod printing;
+mod profiles;
 mod queueing_theory;
 mod report;
 mod requests_that_differ;

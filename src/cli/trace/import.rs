@@ -10,9 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::cli::arguments::Expected;
 use crate::time::{MAX_INPUT_S, Time};
 use crate::trace::REQUESTS;
-use crate::trace::import::{
-    self, ColumnChoice, Format, InputFile, Job, Options, Pace, Reading, Selection, TimeUnit,
-};
+use crate::trace::import::{self, ColumnChoice, Format, InputFile, Job, Options, Pace, Reading, Selection, TimeUnit};
 
 const EXAMPLES: &str = "\
 Examples:

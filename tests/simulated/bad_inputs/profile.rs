@@ -55,6 +55,11 @@ service.0.batches = [[2, 0.5]] => service.0.batches = 0.5: expected no less time
 service.0.memory_gb = 0: expected GB above 0, at most 1000000
 service.0.memory_gb = "x": expected a number
 gpu.0.type = 5: expected text in quotes
+gpu.0.usd_per_hour = "x": expected a number
+gpu.0.usd_per_hour = -1: expected dollars from 0 to 1000000
+gpu.0.source = 5: expected text in quotes
+service.0.source = 5: expected text in quotes
+service.0.source = "a guess": expected a source that begins with "measured", "published" or "assumed"
 gpu.0.memory_gb = -1: expected GB above 0, at most 1000000
 gpu.0.memory_gb = "x": expected a number
 service.0.active_w = "x": expected a number
@@ -121,7 +126,7 @@ fn rows_and_keys() {
         ),
         (
             PROFILE.replacen("gpu = \"gpu\"", "gpu = \"other\"", 1),
-            ": GPU \"gpu\" with model \"large\": has no [[service]] row for it; it has (other, large), (gpu, small)",
+            ": GPU \"gpu\" with model \"large\": has no [[service]] row for it; it has (gpu, small), (other, large); for rows to fill in: modm profiles --starter gpu large small",
         ),
         (
             PROFILE.replace("step_s = 1.0\noverhead_s = 0.1", "step_s = 0"),

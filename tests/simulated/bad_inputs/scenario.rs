@@ -107,7 +107,7 @@ fn keys_that_go_together() {
         refused(replaced("steps = 50", "steps = 10").replace(bounds, ""), ":17: system.bounds.1 = [0.27, 10]: expected skipped steps from 0 to 9 (models.steps - 1) (the policy's own *"),
         refused(replaced("policy = \"modm\"", "policy = \"nirvana\"").replace("capacity = 10", "capacity = 1"), ":26: cache.capacity = 1: expected at least 2, the states of one entry: *"),
         refused(replaced("count = 2", "count = 1"), ":40: allocation.initial_large = 2: expected from 1 to 1, the number of workers"),
-        spoiled("scenario.toml", replaced("large = \"large\"", "large = \"nix\"").replace("schedule = { large", "schedule = { nix")).refusal(&simulate("scenario.toml", &[]), "profile.toml: GPU \"gpu\" with model \"nix\": has no [[service]] row for it; it has (gpu, large), (gpu, small)"),
+        spoiled("scenario.toml", replaced("large = \"large\"", "large = \"nix\"").replace("schedule = { large", "schedule = { nix")).refusal(&simulate("scenario.toml", &[]), "profile.toml: GPU \"gpu\" with model \"nix\": has no [[service]] row for it; it has (gpu, large), (gpu, small); for rows to fill in: modm profiles --starter gpu nix small"),
         spoiled("made.toml", SYNTHETIC.replace("rate_per_min = 20", "rate_per_min = 1e-9")).refusal(&simulate("made.toml", &[]), "made.toml:3: trace.synthetic.requests = 20: the trace would last longer than ten years: *"),
     ]);
 }

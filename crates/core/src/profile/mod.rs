@@ -16,9 +16,11 @@ use crate::time::Duration;
 mod network;
 mod quality;
 mod sizes;
+mod source;
 mod uncertainty;
 
 pub use quality::{OwnQuality, Quality};
+pub use source::SourceKind;
 pub use uncertainty::{End, MOST_SPREAD, Spread, SpreadKind, USUAL_SPREAD, range_around};
 
 /// Content of a profile's TOML file.
@@ -124,6 +126,10 @@ pub struct Service {
     /// Watts while idle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_w: Option<f64>,
+    /// Source of the row's times, if it is another than that of the whole profile. It begins with a word of
+    /// [`SourceKind`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 /// Facts about a GPU type.
@@ -134,6 +140,12 @@ pub struct Gpu {
     pub r#type: String,
     /// Memory of the GPU, in GB (10^9 bytes).
     pub memory_gb: f64,
+    /// Price of one GPU, dollars an hour. It is for readers: a run counts the prices of its scenario.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usd_per_hour: Option<f64>,
+    /// Source of the price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 /// Pixels of an image of 1024 x 1024, for which times hold unless their row says otherwise.
@@ -257,6 +269,7 @@ impl Service {
             active_w: None,
             load_w: None,
             idle_w: None,
+            source: None,
         }
     }
 
@@ -358,7 +371,7 @@ impl Profile {
         let beside = by_model(&service, models, |row| (&row.beside, 1.0));
         let load_after = by_model(&service, models, |row| (&row.load_after, row.load_s));
         let known_pixels = service.iter().map(Service::known_pixels).collect();
-        let (source, models) = (file.source.clone(), models.len());
+        let (source, models) = (file.source_of(&service), models.len());
         Ok(Self { source, models, service, known_pixels, memory_gb, beside, load_after })
     }
 

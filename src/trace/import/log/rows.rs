@@ -166,7 +166,13 @@ impl<'r> Rows<'r> {
     }
 
     /// Appends the value of a column other than time, prompt and status.
-    fn push_value(&mut self, row: usize, chosen: &Chosen, cell: &Cell<'_>, arrival: Option<u64>) -> Result<(), InputError> {
+    fn push_value(
+        &mut self,
+        row: usize,
+        chosen: &Chosen,
+        cell: &Cell<'_>,
+        arrival: Option<u64>,
+    ) -> Result<(), InputError> {
         let field = chosen.field;
         let wrong = |found: &str| {
             let ours = field.name();
@@ -230,7 +236,9 @@ impl<'r> Rows<'r> {
     /// Makes the error of a log of which no row is used.
     fn nothing_left(&self) -> InputError {
         let way_out = match self.tally.main_kind() {
-            Some(Kind::Time) => "`--column arrival_s=NAME` takes the times from another column, `--time-unit` says their unit",
+            Some(Kind::Time) => {
+                "`--column arrival_s=NAME` takes the times from another column, `--time-unit` says their unit"
+            }
             Some(Kind::Prompt) => {
                 "`--column prompt=NAME` takes the prompts from another column; `--column prompt=` with `--prompts FILE` takes \
                  them from another file"

@@ -60,9 +60,10 @@ impl Tally {
 
     /// Returns all reasons in one phrase.
     pub(super) fn phrase(&self) -> String {
-        let each = self.reasons.iter().map(|reason| {
-            format!("{} {} ({} {})", reason.count, reason.text, self.first(reason.count), reason.first)
-        });
+        let each = self
+            .reasons
+            .iter()
+            .map(|reason| format!("{} {} ({} {})", reason.count, reason.text, self.first(reason.count), reason.first));
         each.collect::<Vec<_>>().join(", ")
     }
 

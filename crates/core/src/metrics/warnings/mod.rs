@@ -25,6 +25,8 @@ pub enum Topic {
     HiddenHits,
     /// Sizes whose service times are assumed.
     Sizes,
+    /// Models whose service times are assumed.
+    Times,
 }
 
 /// Sentence that a reader of a run's results must know.
@@ -78,7 +80,7 @@ pub fn of_many(runs: &[(String, Vec<Warning>)]) -> Vec<String> {
             sentences.push(warning.text.clone());
         }
     }
-    for topic in [Topic::Bounds, Topic::HiddenHits, Topic::Sizes] {
+    for topic in [Topic::Bounds, Topic::HiddenHits, Topic::Sizes, Topic::Times] {
         let mut about = all().filter(|(_, warning)| warning.topic == topic);
         let Some((name, first)) = about.next() else { continue };
         let others = match about.count() {
