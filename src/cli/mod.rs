@@ -30,6 +30,7 @@ mod doctor;
 mod embed;
 mod features;
 mod import_profile;
+mod init;
 #[cfg(feature = "live")]
 mod live;
 #[cfg(feature = "live")]
@@ -54,6 +55,7 @@ mod worker;
 
 const EXAMPLES: &str = "\
 Examples:
+  modm init mine --log requests.csv --gpus h100:8 --large sd3.5-large --small sdxl --slo-s 30
   modm compare scenarios/quickstart.toml --out results/quickstart
   modm simulate scenarios/quickstart.toml --set system.policy=vanilla --out results/vanilla
   modm sweep scenarios/quickstart.toml --vary cache.capacity=500,2000 --out results/sweep
@@ -75,6 +77,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::Init),
     Simulate(simulate::Simulate),
     Compare(compare::Compare),
     Sweep(sweep::Sweep),
@@ -165,6 +168,7 @@ fn parse() -> Result<Result<Arguments, features::Lacking>, clap::Error> {
 
 fn run(command: &Command) -> anyhow::Result<()> {
     match command {
+        Command::Init(command) => init::run(command),
         Command::Simulate(command) => simulate::run(command),
         Command::Compare(command) => compare::run(command),
         Command::Sweep(command) => sweep::run(command),

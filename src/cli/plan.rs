@@ -12,6 +12,7 @@ use crate::output::write_atomic;
 use crate::report::provenance::{of_runs, versions};
 use crate::report::{PlanReport, plan_table, write_files};
 use crate::run_folder::{WallTime, write_run_json};
+use crate::scenario::Scenario;
 
 /// Find the smallest cluster that holds a latency target for a trace
 #[derive(Debug, Args)]
@@ -25,9 +26,10 @@ the fewest GPUs are looked for. Other keys stay: the allocation policy splits ea
 pub(super) struct Plan {
     #[command(flatten)]
     experiment: ExperimentArguments,
-    /// Latency target, as a number of full generations on the large model (first GPU type of the scenario)
-    #[arg(long, value_name = "MULTIPLE", default_value = "2", value_parser = positive)]
-    slo: f64,
+    /// Latency target, as a number of full generations on the large model (first GPU type of the scenario); the first
+    /// of slo.multiples if absent
+    #[arg(long, value_name = "MULTIPLE", value_parser = positive)]
+    slo: Option<f64>,
     /// Share of the requests that must be in time, over all seeds
     #[arg(long, value_name = "SHARE", default_value = "0.99", value_parser = share)]
     attainment: f64,
@@ -67,7 +69,7 @@ pub(super) fn run(command: &Plan) -> anyhow::Result<()> {
     let begun = WallTime::begin();
     let ExperimentArguments { common, search, figures, .. } = &command.experiment;
     let (source, sets) = common.read()?;
-    let question = command.question();
+    let question = command.question(&source.scenario(&sets)?);
     let lines = Lines::new(common.quiet);
     let mut planning = Planning::load(&question, &source, &sets, search.search(), &lines)?;
     common.prepare_output()?;
@@ -100,9 +102,10 @@ pub(super) fn run(command: &Plan) -> anyhow::Result<()> {
 }
 
 impl Plan {
-    fn question(&self) -> Question {
+    fn question(&self, scenario: &Scenario) -> Question {
+        let usual = Question::default().slo_multiple;
         Question {
-            slo_multiple: self.slo,
+            slo_multiple: self.slo.or(scenario.slo.multiples.first().copied()).unwrap_or(usual),
             attainment: self.attainment,
             quality: self.quality,
             seeds: self.seeds,

@@ -10,6 +10,7 @@ pub mod embed;
 mod error;
 mod folder;
 pub mod hit_rate;
+pub mod init;
 #[cfg(feature = "live")]
 pub mod live;
 mod parallel;

@@ -10,7 +10,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::cli::arguments::Expected;
 use crate::time::{MAX_INPUT_S, Time};
 use crate::trace::REQUESTS;
-use crate::trace::import::{self, ColumnChoice, Format, InputFile, Job, Options, Pace, Reading, Selection, TimeUnit};
+use crate::trace::import::{
+    self, ColumnChoice, Format, InputFile, Job, Options, Pace, Reading, Record, Selection, TimeUnit,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -129,15 +131,20 @@ fn positive(text: &str) -> Result<f64, Expected> {
 
 pub(in crate::cli) fn run(arguments: &Import) -> anyhow::Result<()> {
     let record = import::run(&arguments.job(), &Bar::default())?;
+    print_record(&record);
+    let requests = arguments.out.join(REQUESTS);
+    out!("wrote {} requests over {:.1} s: {}", record.requests, record.last_arrival_s, requests.display());
+    Ok(())
+}
+
+/// Prints what was read, and what was done to it.
+pub(in crate::cli) fn print_record(record: &Record) {
     for input in &record.inputs {
         let rows = input.rows.map_or_else(String::new, |rows| format!(", {rows} rows"));
         out!("{}: {}{rows}", input.role, input.file.display());
         input.notes.iter().for_each(|note| out!("  {note}"));
     }
     record.notes.iter().for_each(|note| out!("{note}"));
-    let requests = arguments.out.join(REQUESTS);
-    out!("wrote {} requests over {:.1} s: {}", record.requests, record.last_arrival_s, requests.display());
-    Ok(())
 }
 
 impl Import {
@@ -174,7 +181,7 @@ impl Import {
 
 /// Bar for the file that is read, drawn on standard error, on a terminal only.
 #[derive(Default)]
-struct Bar(RefCell<Option<ProgressBar>>);
+pub(in crate::cli) struct Bar(RefCell<Option<ProgressBar>>);
 
 impl Reading for Bar {
     fn file_begins(&self, file: &Path, bytes: u64) {

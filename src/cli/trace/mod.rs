@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 mod generate;
-mod import;
+pub(super) mod import;
 mod inspect;
 
 #[derive(Debug, Subcommand)]

@@ -83,8 +83,10 @@ impl PlanReport {
             question.quality.map_or_else(String::new, |kept| format!(" with {} % of the quality", 100.0 * kept));
         match &answer.choice {
             Some(mix) => format!(
-                "{} hold {share} % within {slo}x{quality}; {} smaller clusters could not, whatever their policy",
+                "{} hold {share} % within {slo}x ({:.1} s){quality}{}; {} smaller clusters could not, whatever their policy",
                 mix_name(&answer.groups, mix),
+                answer.threshold_s,
+                self.gains(mix),
                 answer.ruled_out
             ),
             None => format!(
@@ -92,6 +94,17 @@ impl PlanReport {
                 mix_name(&answer.groups, &answer.most)
             ),
         }
+    }
+
+    /// Returns what a cluster costs, and what its images keep of the quality, as far as it is known.
+    fn gains(&self, mix: &[u32]) -> String {
+        let Some(row) = self.answer.tried.iter().find(|row| row.gpus == mix) else { return String::new() };
+        let dollars = row.usd_per_hour.map(|dollars| format!("at {dollars:.2} dollars an hour"));
+        let kept = row.quality_kept.zip(row.quality_kind).map(|(kept, kind)| {
+            format!("with {:.1} % of the large model's quality ({})", 100.0 * kept, crate::report::quality::short(kind))
+        });
+        let gains: Vec<String> = dollars.into_iter().chain(kept).collect();
+        if gains.is_empty() { String::new() } else { format!(", {}", gains.join(" and ")) }
     }
 
     /// Returns names and values of the question.
@@ -217,7 +230,7 @@ mod tests {
         };
         let page = text("report.html");
         assert!(
-            page.contains("9 x mi&lt;210&gt; hold 99 % within 2x") && page.contains("stopped: 11 of 1000 late"),
+            page.contains("9 x mi&lt;210&gt; hold 99 % within 2x (0.0 s), at 18.00 dollars an hour;") && page.contains("stopped: 11 of 1000 late"),
             "{page}"
         );
         assert_eq!(
