@@ -1,5 +1,6 @@
 //! `modm profiles`: lists the built-in catalogue of profiles, or makes a profile to start from.
 
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -7,6 +8,7 @@ use clap::Args;
 
 use super::arguments::{Expected, positive};
 use crate::output::{refuse_file, write_atomic};
+use crate::profile::SourceKind;
 use crate::profile::catalogue::{CATALOGUE, entries};
 use crate::profile::starter::Starter;
 use crate::report;
@@ -61,25 +63,29 @@ pub(super) fn run(command: &Profiles) -> anyhow::Result<()> {
     if let [gpu, models @ ..] = command.starter.as_slice() {
         let starter = Starter { gpu, models, like: &command.like, factor: command.factor, with: &command.with };
         let text = starter.text()?;
-        let Some(out) = &command.out else {
-            print!("{text}");
-            return Ok(());
-        };
+        let Some(out) = &command.out else { return shown(&text) };
         refuse_file(out, command.force)?;
-        write_atomic(out, |to| std::io::Write::write_all(to, text.as_bytes()))?;
+        write_atomic(out, |to| to.write_all(text.as_bytes()))?;
         eprintln!("profile: {}; a scenario takes it by models.profile", out.display());
         return Ok(());
     }
     let entries = entries();
     if command.json {
-        println!("{}", serde_json::to_string_pretty(&entries).context("the catalogue as JSON")?);
-        return Ok(());
+        return shown(&(serde_json::to_string_pretty(&entries).context("the catalogue as JSON")? + "\n"));
     }
-    println!("{}", report::profile::catalogue(&entries, super::width()));
-    let published = entries.iter().filter(|entry| entry.kind == "published").count();
-    super::print_notes([
-        format!("{published} of {} published, the others assumed; seconds of one image of 1024 x 1024", entries.len()),
-        format!("a scenario takes these times by models.profile = {CATALOGUE:?}; --json has the sources in full"),
-    ]);
-    Ok(())
+    let published = entries.iter().filter(|entry| entry.kind == SourceKind::Published.word()).count();
+    shown(&format!(
+        "{}\n{published} of {} published, the others assumed; s: one image of 1024 x 1024\n\
+         a scenario takes these times by models.profile = {CATALOGUE:?}; --json has the sources in full\n",
+        report::profile::catalogue(&entries, super::width()),
+        entries.len()
+    ))
+}
+
+/// Prints a text. A reader that has seen enough, such as `head`, is no error.
+fn shown(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("standard output"),
+        _ => Ok(()),
+    }
 }
