@@ -49,7 +49,8 @@ impl Starter<'_> {
                 let source = format!("{}, to fill in", self.gpu);
                 text.push_str(&line("source", &quoted(&source), ""));
                 text.push_str("\n# [[gpu]]           # optional: models that fit together need no load between them\n");
-                text.push_str(&format!("# type = {}\n# memory_gb = {TO_FILL_IN}\n", quoted(self.gpu)));
+                text.push_str(&line("# type", &quoted(self.gpu), ""));
+                text.push_str(&line("# memory_gb", TO_FILL_IN, ""));
                 for (name, row) in rows {
                     text.push_str(&self.to_fill_in(name, like, row));
                 }
