@@ -1,12 +1,15 @@
 //! `modm profiles`: lists the built-in catalogue of profiles, or makes a profile to start from.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
 
 use super::arguments::{Expected, positive};
+use super::printer;
 use crate::output::{refuse_file, write_atomic};
+use crate::profile::SourceKind;
 use crate::profile::catalogue::{CATALOGUE, entries};
 use crate::profile::starter::Starter;
 use crate::report;
@@ -62,24 +65,21 @@ pub(super) fn run(command: &Profiles) -> anyhow::Result<()> {
         let starter = Starter { gpu, models, like: &command.like, factor: command.factor, with: &command.with };
         let text = starter.text()?;
         let Some(out) = &command.out else {
-            super::printer::text(text);
+            printer::text(text);
             return Ok(());
         };
         refuse_file(out, command.force)?;
-        write_atomic(out, |to| std::io::Write::write_all(to, text.as_bytes()))?;
+        write_atomic(out, |to| to.write_all(text.as_bytes()))?;
         say!("profile: {}; a scenario takes it by models.profile", out.display());
         return Ok(());
     }
     let entries = entries();
     if command.json {
-        super::printer::json(&entries).context("the catalogue as JSON")?;
-        return Ok(());
+        return printer::json(&entries).context("the catalogue as JSON");
     }
+    let published = entries.iter().filter(|entry| entry.kind == SourceKind::Published.word()).count();
     out!("{}", report::profile::catalogue(&entries, super::width()));
-    let published = entries.iter().filter(|entry| entry.kind == "published").count();
-    super::print_notes([
-        format!("{published} of {} published, the others assumed; seconds of one image of 1024 x 1024", entries.len()),
-        format!("a scenario takes these times by models.profile = {CATALOGUE:?}; --json has the sources in full"),
-    ]);
+    out!("{published} of {} published, the others assumed; s: one image of 1024 x 1024", entries.len());
+    out!("a scenario takes these times by models.profile = {CATALOGUE:?}; --json has the sources in full");
     Ok(())
 }

@@ -46,10 +46,11 @@ impl Starter<'_> {
         match self.factor {
             None => {
                 text.push_str(HEAD);
-                let source = format!("{}, to fill in", quoted_free(self.gpu));
+                let source = format!("{}, to fill in", self.gpu);
                 text.push_str(&line("source", &quoted(&source), ""));
                 text.push_str("\n# [[gpu]]           # optional: models that fit together need no load between them\n");
-                text.push_str(&format!("# type = {}\n# memory_gb = {TO_FILL_IN}\n", quoted(self.gpu)));
+                text.push_str(&line("# type", &quoted(self.gpu), ""));
+                text.push_str(&line("# memory_gb", TO_FILL_IN, ""));
                 for (name, row) in rows {
                     text.push_str(&self.to_fill_in(name, like, row));
                 }
@@ -76,8 +77,8 @@ impl Starter<'_> {
     fn to_fill_in(&self, model: &str, like: &str, row: Option<&Service>) -> String {
         let known = |value: Option<f64>| value.map_or(String::new(), |value| format!(" ({like}: {value})"));
         let with = |words: &str, value: Option<f64>| format!("{TO_FILL_IN}: {words}{}", known(value));
-        let from = row.map_or_else(|| model.to_owned(), |row| row.model.clone());
-        let source = format!("assumed, from {like} {from} by {TO_FILL_IN}");
+        let from = |row: &Service| format!("assumed, from {like} {} by {TO_FILL_IN}", row.model);
+        let source = row.map_or_else(|| TO_FILL_IN.to_owned(), from);
         [
             "\n[[service]]\n".to_owned(),
             line("gpu", &quoted(self.gpu), ""),
@@ -117,7 +118,9 @@ impl Starter<'_> {
         kept.own_quality = own.collect();
         let text = as_toml(&kept);
         // The source of the whole profile stands at the top already.
-        Ok(text.lines().skip_while(|line| !line.starts_with("[[")).fold(String::new(), |all, line| all + "\n" + line))
+        let rows = text.lines().skip_while(|line| !line.starts_with("[["));
+        let lines: Vec<&str> = std::iter::once("").chain(rows).collect();
+        Ok(if lines.len() > 1 { lines.join("\n") + "\n" } else { String::new() })
     }
 }
 
@@ -171,10 +174,6 @@ fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
-fn quoted_free(text: &str) -> String {
-    text.chars().filter(|letter| !letter.is_control()).collect()
-}
-
 /// Returns a line of TOML with a comment beside it.
 fn line(key: &str, value: &str, comment: &str) -> String {
     let pair = format!("{key} = {value}");
@@ -203,7 +202,7 @@ mod tests {
         assert!(empty.is_err_and(|error| error.contains("mine")), "rows of a model that the catalogue lacks");
         let empty = text(&["flux-dev", "mine"], None, &[]).expect("a starter");
         assert!(read(&empty).is_err_and(|error| error.contains("TODO")), "{empty}");
-        let half = empty.replace("by TODO", "by 0.6");
+        let half = empty.replace("by TODO", "by 0.6").replace("source = \"TODO\"", "source = \"measured by me\"");
         assert!(read(&half).is_err_and(|error| error.contains("service.0.step_s = nan")), "{half}");
         let full = read(&half.replace("nan", "0.5")).expect("a profile");
         assert_eq!(full.service.iter().map(|row| row.model.as_str()).collect::<Vec<_>>(), ["flux-dev", "mine"]);

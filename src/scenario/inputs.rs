@@ -87,7 +87,7 @@ pub struct Inputs {
     pub confidences: Option<Confidences>,
 }
 
-/// Returns the file and the content of the built-in profile that a scenario takes; `None` if it names a file of its own.
+/// Returns the file and the content of the built-in profile that a scenario takes; `None` if it names another file.
 fn built_in(scenario: &Scenario) -> Option<(&'static str, &'static str)> {
     match &scenario.models.profile {
         None => Some(("scenarios/profiles/paper.toml", PAPER_PROFILE)),

@@ -16,8 +16,9 @@ use crate::scheduler::allocation::Mode;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Models {
-    /// Profile with the service times, TOML, or `catalogue`, the built-in catalogue (`scenarios/profiles/catalogue.toml`).
-    /// If absent, the paper's profile is used, which is built in (`scenarios/profiles/paper.toml`).
+    /// Profile with the service times, TOML, or `catalogue`, the built-in catalogue
+    /// (`scenarios/profiles/catalogue.toml`). If absent, the paper's profile is used, which is built in
+    /// (`scenarios/profiles/paper.toml`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<PathBuf>,
     /// Name of the large model, which serves misses.

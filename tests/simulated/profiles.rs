@@ -1,5 +1,5 @@
-//! The built-in catalogue of profiles through the program: scenarios that take it, what their outputs say of it, and the
-//! way out for a GPU type that it lacks.
+//! The built-in catalogue of profiles through the program: scenarios that take it, what their outputs say of it, and
+//! the way out for a GPU type that it lacks.
 
 use std::fs;
 
@@ -21,6 +21,8 @@ large = "flux-dev"
 small = ["flux-schnell"]
 steps = { flux-dev = 50, flux-schnell = 4 }
 schedule = { flux-dev = { shift = 3.158 }, flux-schnell = { shift = 1.0 } }
+[[variant]]
+name = "modm"
 "#;
 
 /// The same with a GPU type whose times are all assumed.
@@ -73,15 +75,21 @@ fn a_run_with_assumed_times_says_so_everywhere() {
 
 #[test]
 fn a_plan_mixes_types_of_the_catalogue() {
-    let gpus = "gpus = [{ type = \"h100\", count = 1, usd_per_hour = 3.35 }, { type = \"a40\", count = 1, usd_per_hour = 0.86 }]";
-    let mixed = SCENARIO.replace("gpus = [{ type = \"h100\", count = 2, usd_per_hour = 3.35 }]", gpus);
+    let both = "count = 1, usd_per_hour = 3.35 }, { type = \"a40\", count = 1, usd_per_hour = 0.86 }";
+    let mixed = SCENARIO.replace("count = 2, usd_per_hour = 3.35 }", both);
     let folder = Folder::new(&[("scenario.toml", &mixed)]);
-    folder.works(&run("plan", &["--seeds", "1", "--attainment", "0.9", "--max-gpus", "3,6"]));
-    let plan = folder.json("out/plan.json");
-    assert!(plan["choice"]["holds"].as_bool().unwrap(), "{plan}");
-    assert!(
-        plan["choice"]["gpus"].as_array().unwrap().len() == 2 && plan["choice"]["usd_per_hour"].as_f64() > Some(0.0)
-    );
+    folder.works(&run("plan", &["--seeds", "1", "--attainment", "0.8", "--slo", "4", "--max-gpus", "3,3"]));
+    let choice = &folder.json("out/plan.json")["choice"];
+    let count = |group: usize| choice["gpus"][group].as_u64().unwrap();
+    assert!(choice["holds"].as_bool().unwrap() && count(0) > 0 && count(1) > 0, "{choice}");
+    let dollars = 3.35 * count(0) as f64 + 0.86 * count(1) as f64;
+    assert!((choice["usd_per_hour"].as_f64().unwrap() - dollars).abs() < 1e-9, "{choice}");
+    assert!(folder.read("out/report.md").contains("h100 with flux-dev: published") && warned(&folder), "both types");
+}
+
+/// Returns whether a plan's report says that half of its times are assumed.
+fn warned(folder: &Folder) -> bool {
+    folder.read("out/report.md").contains("service times are assumed for 2 of 4 pairs")
 }
 
 #[test]

@@ -55,11 +55,6 @@ service.0.batches = [[2, 0.5]] => service.0.batches = 0.5: expected no less time
 service.0.memory_gb = 0: expected GB above 0, at most 1000000
 service.0.memory_gb = "x": expected a number
 gpu.0.type = 5: expected text in quotes
-gpu.0.usd_per_hour = "x": expected a number
-gpu.0.usd_per_hour = -1: expected dollars from 0 to 1000000
-gpu.0.source = 5: expected text in quotes
-service.0.source = 5: expected text in quotes
-service.0.source = "a guess": expected a source that begins with "measured", "published" or "assumed"
 gpu.0.memory_gb = -1: expected GB above 0, at most 1000000
 gpu.0.memory_gb = "x": expected a number
 service.0.active_w = "x": expected a number
@@ -101,6 +96,7 @@ fn values() {
 #[test]
 fn rows_and_keys() {
     let without = |line: &str| PROFILE.replacen(line, "", 1);
+    let with = |before: &str, line: &str| PROFILE.replacen(before, &format!("{before}\n{line}"), 1);
     let cases: &[(String, &str)] = &[
         (String::new(), ": source: is missing"),
         (without("source = \"test\"\n"), ": source: is missing"),
@@ -126,7 +122,7 @@ fn rows_and_keys() {
         ),
         (
             PROFILE.replacen("gpu = \"gpu\"", "gpu = \"other\"", 1),
-            ": GPU \"gpu\" with model \"large\": has no [[service]] row for it; it has (gpu, small), (other, large); for rows to fill in: modm profiles --starter gpu large small",
+            ": GPU \"gpu\" with model \"large\": has no [[service]] row for it; it has (other, large), (gpu, small); for rows to fill in: modm profiles --starter gpu large small",
         ),
         (
             PROFILE.replace("step_s = 1.0\noverhead_s = 0.1", "step_s = 0"),
@@ -137,6 +133,21 @@ fn rows_and_keys() {
             ": service (gpu, large) = 0.00000000005: a full generation *",
         ),
         (PROFILE[..150].into(), ":10: is not TOML: *"),
+        (with("lora_s = 1", "source = 5"), ":25: service.0.source = 5: expected text in quotes"),
+        (
+            with("lora_s = 1", "source = \"a guess\""),
+            ":25: service.0.source = \"a guess\": expected a source that begins with \"measured\", \"published\" or *",
+        ),
+        (
+            with("lora_s = 1", "source = \"measured, TODO\""),
+            ":25: service.0.source = \"measured, TODO\": has to be filled in: *",
+        ),
+        (with("memory_gb = 48", "usd_per_hour = \"x\""), ":33: gpu.0.usd_per_hour = \"x\": expected a number"),
+        (
+            with("memory_gb = 48", "usd_per_hour = -1"),
+            ":33: gpu.0.usd_per_hour = -1: expected dollars from 0 to 1000000",
+        ),
+        (with("memory_gb = 48", "source = 5"), ":33: gpu.0.source = 5: expected text in quotes"),
     ];
     all(cases.iter().map(|(text, message)| {
         spoiled("profile.toml", text).refusal(&simulate("scenario.toml", &[]), &format!("profile.toml{message}"))
