@@ -172,7 +172,12 @@ fn numbers_that_cannot_be_used_are_named() {
     for (at, control) in CONTROLS.iter().enumerate() {
         let mut inside = vec![control.low, control.high];
         let mut outside = vec![control.low - 1.0, control.high + 1.0, f64::NAN];
-        if control.whole { &mut outside } else { &mut inside }.push((control.low + control.high) / 2.0 + 0.25);
+        let middle = f64::midpoint(control.low, control.high);
+        if control.whole {
+            outside.push(middle + 0.25);
+        } else {
+            inside.push(middle);
+        }
         for (numbers, is_good) in [(inside, true), (outside, false)] {
             for number in numbers {
                 let mut all = good;

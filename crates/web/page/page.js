@@ -148,6 +148,7 @@ function change(next) {
 function ask() {
   asked += 1;
   capacity = undefined;
+  window.modmShown = undefined;
   const own = asked;
   // Prompts take a second, everything else no time that one would notice.
   setTimeout(() => { if (shown?.id !== asked && own === asked) waiting(true); }, 150);
@@ -209,7 +210,8 @@ function showRun(message) {
   const [prepared, ran] = message.took;
   const before = prepared > 10 ? `Prompts made and compared in ${seconds(prepared / 1000)}. ` : "";
   $("status").textContent = `${before}Both systems simulated in ${short(ran, 2)} ms.`;
-  window.modmShown = { run: message.result, took: message.took };
+  // For tests: what is shown for the present settings.
+  if (message.id === asked) window.modmShown = { run: message.result, took: message.took };
 }
 
 function bold(text) {
@@ -247,7 +249,7 @@ function drawCards() {
   ];
   $("cards").replaceChildren(...rows.map(([title, value, unit, more]) => {
     const row = document.createElement("li");
-    row.innerHTML = "<h3></h3><div class=\"value\"><b></b><span></span></div><p></p>";
+    row.innerHTML = "<p class=\"name\"></p><div class=\"value\"><b></b><span></span></div><p></p>";
     const [head, pair, foot] = row.children;
     head.textContent = title;
     pair.children[0].textContent = value;

@@ -1,6 +1,6 @@
 //! Functions that the page calls. Settings are numbers in memory at [`settings`], in the order of the description's
-//! controls; an answer is JSON in memory at [`text`], as long as the function returned. An object with `error` says what
-//! is wrong.
+//! controls. An answer is JSON in memory at [`text`], as long as the function returned; an object with `error` says
+//! what is wrong.
 
 use std::cell::{Cell, RefCell};
 

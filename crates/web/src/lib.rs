@@ -1,10 +1,13 @@
 //! Simulation in a browser: the core on a synthetic trace, with settings that a page moves by sliders.
 //!
-//! The crate has no simulator and no trace generator of its own. It compiles the program's files for prompts, arrivals,
-//! stand-in embeddings and the search of capacities a second time: the program's library needs files and threads, which
-//! a browser lacks. So the same settings give the same numbers as the program gives for the scenario that the page shows
-//! (`tests/simulated/page.rs`). The interface is numbers in and JSON out, through memory that both sides see, so that
-//! nothing generates bindings and the page is one file.
+//! The crate has no simulator and no trace generator of its own. It compiles the program's files for prompts,
+//! arrivals, stand-ins and the search of capacities a second time: the program's library needs files and threads, which
+//! a browser lacks. So the page has the numbers that the program gives for the scenario that the page shows
+//! (`tests/simulated/page.rs`). The interface is numbers in and JSON out, through memory that both sides see: nothing
+//! generates bindings, no dependency is new, and the page is one file.
+
+// The tests of the shared files are the program's: they need its files and its parser.
+#![cfg(not(test))]
 
 pub use modm_core::{draw, embedding, metrics, time};
 

@@ -1,5 +1,5 @@
-//! Prints what the page computes, for comparison: `modm-web [CONTROL=NUMBER ...]`. The lines are the run, the capacities and
-//! the files, each as JSON.
+//! Prints the page's numbers, for comparison: `modm-web [CONTROL=NUMBER ...]`. The lines are the run, the capacities
+//! and the files, each as JSON.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,9 @@ use modm_web::settings::{CONTROLS, Settings};
 fn main() -> ExitCode {
     match answers(std::env::args().skip(1)) {
         Ok(lines) => {
-            lines.iter().for_each(|line| println!("{line}"));
+            for line in lines {
+                println!("{line}");
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {

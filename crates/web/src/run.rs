@@ -102,8 +102,8 @@ pub fn profile_file(settings: &Settings) -> ProfileFile {
     }
 }
 
-/// Returns the arrivals of the requests that count, at a rate in requests a minute: time zero is the arrival of the last
-/// request whose image is cached before.
+/// Returns the arrivals of the requests that count, at a rate in requests a minute. Time zero is the arrival of the
+/// last request whose image is cached before.
 ///
 /// # Errors
 /// Returns a sentence if the rate cannot be used.

@@ -4,19 +4,24 @@ use std::fmt::Write;
 
 use modm_core::scheduler::allocation::Mode;
 
-use crate::presets::{PRESETS, Preset};
+use crate::presets::PRESETS;
 use crate::run::profile_file;
 use crate::settings::{Gaps, REQUESTS, Settings, WARM};
 
 /// Name of the profile's file.
 pub const PROFILE: &str = "page-profile.toml";
 
+/// Returns whether the times are those of the preset.
+fn has_own_times(settings: &Settings) -> bool {
+    let own = settings.preset();
+    let times = [settings.large_s, settings.small_s, settings.load_s];
+    let of_preset = [own.large.full_s, own.small.full_s, own.load_s];
+    of_preset.iter().zip(times).all(|(own, time)| own.total_cmp(&time).is_eq())
+}
+
 /// Returns whether the program's built-in profile has the times of the settings.
 fn is_built_in(settings: &Settings) -> bool {
-    let of_preset = |own: &Preset| [own.large.full_s, own.small.full_s, own.load_s];
-    let times = [settings.large_s, settings.small_s, settings.load_s];
-    let same = of_preset(settings.preset()).iter().zip(times).all(|(own, time)| own.total_cmp(&time).is_eq());
-    settings.preset().built_in && same
+    settings.preset().built_in && has_own_times(settings)
 }
 
 /// Returns the scenario.
@@ -59,13 +64,13 @@ pub fn scenario(settings: &Settings) -> String {
     if preset.steps != PRESETS[0].steps {
         line(format_args!("steps = {}", preset.steps));
     }
+    if settings.bounds() != Settings::default().bounds() {
+        let rows: Vec<String> = settings.bounds().iter().map(|(bound, k)| format!("[{bound:?}, {k}]")).collect();
+        line(format_args!("\n[system]\nbounds = [{}]", rows.join(", ")));
+    }
     line(format_args!("\n[slo]\nmultiples = [{:?}, {:?}]", settings.slo, 2.0 * settings.slo));
     line(format_args!("\n[[variant]]\nname = \"vanilla\"\nset = {{ \"system.policy\" = \"vanilla\" }}"));
     let mut set = vec![format!("\"cache.capacity\" = {}", settings.cache)];
-    if settings.bounds() != Settings::default().bounds() {
-        let rows: Vec<String> = settings.bounds().iter().map(|(bound, k)| format!("[{bound:?}, {k}]")).collect();
-        set.push(format!("\"system.bounds\" = [{}]", rows.join(", ")));
-    }
     if settings.mode == Mode::Throughput {
         set.push("\"allocation.mode\" = \"throughput\"".to_owned());
     }
@@ -80,10 +85,7 @@ pub fn profile(settings: &Settings) -> Option<String> {
         return None;
     }
     let file = profile_file(settings);
-    let own = settings.preset();
-    let changed =
-        [own.large.full_s, own.small.full_s, own.load_s] != [settings.large_s, settings.small_s, settings.load_s];
-    let changed = if changed { "chosen on the page in place of: " } else { "" };
+    let changed = if has_own_times(settings) { "" } else { "chosen on the page in place of: " };
     let mut text = format!("source = \"{changed}{}\"\n", file.source);
     for row in &file.service {
         let watts = |watts: Option<f64>| watts.unwrap_or_default();

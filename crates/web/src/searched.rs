@@ -89,7 +89,8 @@ impl Searched {
 /// Returns the place of an image among all requests of the trace.
 fn place(image: ImageId) -> usize {
     let warm = image.warm_row().map(|row| row as usize);
-    warm.or_else(|| image.request().map(|request| WARM as usize + request.row())).unwrap_or_default()
+    let place = warm.or_else(|| image.request().map(|request| WARM as usize + request.row()));
+    place.expect("an image is that of a request or from before the first")
 }
 
 /// Returns the image at a place.

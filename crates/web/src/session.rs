@@ -29,12 +29,19 @@ const SYSTEMS: [System; 2] = [System::Vanilla, System::Modm];
 /// Requests of a trace, shared by all runs with equal settings of the prompts.
 type Prompts = (u32, u64, u64);
 
+/// Settings that the capacity of a system depends on, and the factors on the nominal rate that were tried with them.
+#[derive(Debug, Default)]
+struct Tried {
+    settings: Vec<u64>,
+    factors: Vec<(f64, Trial)>,
+}
+
 /// Session of the page.
 #[derive(Debug, Default)]
 pub struct Session {
     searched: Option<(Prompts, Arc<Searched>)>,
-    /// Searches of capacities by system: the settings that they depend on, and the factors that were tried.
-    tried: [(Vec<u64>, Vec<(f64, Trial)>); 2],
+    /// Searches of capacities by system.
+    tried: [Tried; 2],
 }
 
 /// Reason for which a search of a capacity stops.
@@ -98,8 +105,10 @@ impl Session {
         for (place, name) in ["vanilla", "modm"].into_iter().enumerate() {
             let setup = Setup::new(settings, searched.clone(), SYSTEMS[place]);
             let found = self.go_on(place, settings, &setup, &nominal, &mut left)?;
-            let points =
-                self.tried[place].1.iter().map(|(factor, trial)| [factor * rate, trial.attainment.unwrap_or(0.0)]);
+            let points = self.tried[place]
+                .factors
+                .iter()
+                .map(|(factor, trial)| [factor * rate, trial.attainment.unwrap_or(0.0)]);
             let mut points: Vec<[f64; 2]> = points.collect();
             points.sort_by(|a, b| a[0].total_cmp(&b[0]));
             let per_min = found.as_ref().and_then(|found| found.factor).map(|factor| factor * rate);
@@ -126,11 +135,11 @@ impl Session {
         nominal: &[Time],
         left: &mut u32,
     ) -> Result<Option<Found>, String> {
-        let (key, tried) = &mut self.tried[place];
         let of = depends_on(settings, SYSTEMS[place]);
-        if *key != of {
-            (*key, *tried) = (of, Vec::new());
+        if self.tried[place].settings != of {
+            self.tried[place] = Tried { settings: of, factors: Vec::new() };
         }
+        let tried = &mut self.tried[place].factors;
         // Runs that were made are looked up: the search takes the same way again, and then goes one run further.
         let found = search(UP_TO, |factor, _| {
             if let Some((_, trial)) = tried.iter().find(|(other, _)| other.total_cmp(&factor).is_eq()) {

@@ -111,8 +111,8 @@ impl<E, F: FnMut(f64, bool) -> Result<Trial, E>> Search<F> {
     }
 }
 
-/// Searches the highest factor that holds, up to a largest factor. `trial` makes a run at a factor: to the end if its second argument is
-/// true, or until the factor is known to fail.
+/// Searches the highest factor that holds, up to a largest factor. `trial` makes a run at a factor: to the end if its
+/// second argument is true, or until the factor is known to fail.
 ///
 /// # Errors
 /// Returns the first error of `trial`.

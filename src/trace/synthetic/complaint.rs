@@ -9,7 +9,7 @@ use crate::input::InputError;
 /// Error of a setting: key within a section, value found there and what is accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Complaint {
-    key: String,
+    pub(super) key: String,
     found: String,
     accepted: &'static str,
 }
