@@ -1,7 +1,7 @@
 //! Requests of a trace with their search done ahead: the images that each prompt could find, most similar first. A run
 //! then takes milliseconds, with any rate, cluster, cache and bounds, and finds what a search of its cache would find.
 //!
-//! Images below [`LEAST`] are left out: no bound that the page offers reaches so low.
+//! Images of less similarity than any bound that the page offers could reach are left out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
