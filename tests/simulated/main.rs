@@ -29,6 +29,7 @@ mod invariants;
 mod layering;
 mod library;
 mod network;
+mod page;
 mod paper;
 mod plan;
 mod policies;

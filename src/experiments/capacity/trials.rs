@@ -151,7 +151,14 @@ pub(super) fn search_capacity(
         threshold_s,
         rate_per_min: found.factor.map(|factor| factor * rate),
         trace_rate_per_min: rate,
-        ..found
+        factor: found.factor,
+        attainment: found.attainment,
+        no_limit: found.no_limit,
+        not_monotone: found.not_monotone,
+        runs: found.runs,
+        points: found.points,
+        summary: found.summary,
+        ..Capacity::default()
     })
 }
 

@@ -5,8 +5,6 @@
 //! were fitted to published figures say so.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::ops::RangeInclusive;
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -17,11 +15,13 @@ use crate::time::{MAX_INPUT_S, Time};
 use crate::trace::{Columns, TenantColumn, TextColumn};
 
 mod arrivals;
+mod complaint;
 mod folder;
 mod prompts;
 mod vocabulary;
 
 pub use arrivals::Arrivals;
+use complaint::{Complaint, above_zero, within};
 pub use prompts::Prompts;
 pub use vocabulary::Vocabulary;
 
@@ -203,40 +203,6 @@ fn in_time(seconds: &[f64], from: f64) -> Vec<Time> {
 const fn seed_of(seed: u64, stream: usize) -> u64 {
     // Multiples of an odd number differ for all streams.
     seed.wrapping_add((stream as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-}
-
-/// Error of a setting: key within a section, value found there and what is accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Complaint {
-    key: String,
-    found: String,
-    accepted: &'static str,
-}
-
-impl Complaint {
-    fn new(key: impl Into<String>, found: impl fmt::Display, accepted: &'static str) -> Self {
-        Self { key: key.into(), found: found.to_string(), accepted }
-    }
-
-    /// Puts the name of a section before the key.
-    fn under(mut self, section: &str) -> Self {
-        if !section.is_empty() {
-            self.key = format!("{section}.{}", self.key);
-        }
-        self
-    }
-
-    fn into_error(self, file: &Path) -> InputError {
-        InputError::new(file, self.accepted).value(self.key, self.found)
-    }
-}
-
-fn within(key: &str, value: f64, range: RangeInclusive<f64>, accepted: &'static str) -> Option<Complaint> {
-    (!range.contains(&value)).then(|| Complaint::new(key, value, accepted))
-}
-
-fn above_zero(key: &str, value: f64, most: f64, accepted: &'static str) -> Option<Complaint> {
-    (!(value > 0.0 && value <= most)).then(|| Complaint::new(key, value, accepted))
 }
 
 #[cfg(test)]
