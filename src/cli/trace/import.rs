@@ -10,9 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::cli::arguments::Expected;
 use crate::time::{MAX_INPUT_S, Time};
 use crate::trace::REQUESTS;
-use crate::trace::import::{
-    self, ColumnChoice, Format, InputFile, Job, Options, Pace, Reading, Selection, TimeUnit,
-};
+use crate::trace::import::{self, ColumnChoice, Format, InputFile, Job, Options, Pace, Reading, Selection, TimeUnit};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -55,7 +53,7 @@ pub(in crate::cli) struct Import {
     /// Format of the arrivals; guessed if absent
     #[arg(long, value_name = "FORMAT", value_parser = format_parser(), requires = "arrivals")]
     arrivals_format: Option<Format>,
-    /// Sort a trace in modm's own format by arrival; equal times keep their order. Other formats are always sorted
+    /// Sort a trace in modm's own format by arrival; equal times keep their order. LOG and other formats are always sorted
     #[arg(long)]
     sort: bool,
     /// Keep requests of a log or an alibaba-genai trace that are left out otherwise
@@ -145,15 +143,17 @@ pub(in crate::cli) fn run(arguments: &Import) -> anyhow::Result<()> {
 impl Import {
     fn job(&self) -> Job {
         let file = |file: &Option<PathBuf>, format| file.clone().map(|file| InputFile { file, format });
+        let names_columns = !self.column.is_empty() || self.time_unit.is_some();
         Job {
-            // A user who names columns says that the file is a log.
-            log: file(&self.log, self.log_format.or((!self.column.is_empty()).then_some(Format::Log))),
+            // A user who names columns or their unit says that the file is a log.
+            log: file(&self.log, self.log_format.or(names_columns.then_some(Format::Log))),
             prompts: file(&self.prompts, self.prompts_format),
             arrivals: file(&self.arrivals, self.arrivals_format),
             options: Options {
                 sort: self.sort,
                 keep_unfinished: self.keep.contains(&Keep::Unfinished),
                 keep_image_to_image: self.keep.contains(&Keep::ImageToImage),
+                as_log: false,
                 columns: self.column.clone(),
                 time_unit: self.time_unit,
             },

@@ -138,13 +138,10 @@ fn ordered(source: &Source, notes: &mut Vec<Note>) -> Vec<u32> {
 
 /// Returns the requests within the slice of time, in order of arrival.
 fn slice(file: &Path, source: &Source, selection: &Selection, notes: &mut Vec<Note>) -> Result<Vec<Pick>, InputError> {
-    let arrivals = source
-        .arrivals
-        .as_ref()
-        .ok_or_else(|| {
-            let general = "has no arrival times: name a file that has them with --arrivals";
-            InputError::new(file, source.missing.times.as_deref().unwrap_or(general))
-        })?;
+    let arrivals = source.arrivals.as_ref().ok_or_else(|| {
+        let general = "has no arrival times: name a file that has them with --arrivals";
+        InputError::new(file, source.missing.times.as_deref().unwrap_or(general))
+    })?;
     let from = selection.from.unwrap_or(Time::ZERO);
     let until = selection.until.unwrap_or(Time::MAX);
     let mut picks = Vec::with_capacity(arrivals.len());

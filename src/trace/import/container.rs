@@ -110,8 +110,7 @@ fn unpack_zstd(bytes: &[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
 /// Turns UTF-16 into UTF-8.
 fn from_utf16(file: &Path, bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<Vec<u8>, InputError> {
     let (units, rest) = bytes.as_chunks::<2>();
-    let text: Option<String> =
-        char::decode_utf16(units.iter().map(|&pair| unit(pair))).collect::<Result<_, _>>().ok();
+    let text: Option<String> = char::decode_utf16(units.iter().map(|&pair| unit(pair))).collect::<Result<_, _>>().ok();
     match text {
         Some(text) if rest.is_empty() => Ok(text.into_bytes()),
         _ => Err(InputError::new(file, "begins as UTF-16 and is none: save it as UTF-8")),

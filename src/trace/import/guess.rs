@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::log::{Delimited, LogField, is_json, is_usual_of};
 use super::Format;
+use super::log::{Delimited, LogField, is_json, is_usual_of};
 use crate::input::InputError;
 
 /// Guesses the format of a file.
@@ -68,7 +68,8 @@ pub(super) fn not_a_list(bytes: &[u8]) -> Option<String> {
 /// the next line as many fields. A list of prompts has commas as well.
 fn is_log(table: &Delimited) -> bool {
     let has = |field: LogField| table.columns.iter().any(|name| is_usual_of(field, name));
-    let known = table.columns.iter().filter(|name| LogField::ALL.into_iter().any(|field| is_usual_of(field, name))).count();
+    let known =
+        table.columns.iter().filter(|name| LogField::ALL.into_iter().any(|field| is_usual_of(field, name))).count();
     let short = table.columns.iter().all(|name| name.len() <= 40 && name.split_whitespace().count() <= 3);
     short && known >= 2 && table.has_fitting_rows() && (has(LogField::Arrival) || has(LogField::Prompt))
 }
@@ -139,7 +140,9 @@ mod tests {
         ] {
             assert_eq!(guess(name, text), Ok(format), "{name}: {text}");
         }
-        assert!(guess("a.bin", "x,y\n").unwrap_err().starts_with("a.bin:1: first line = x,y: the format is not recognised"));
+        assert!(
+            guess("a.bin", "x,y\n").unwrap_err().starts_with("a.bin:1: first line = x,y: the format is not recognised")
+        );
     }
 
     #[test]

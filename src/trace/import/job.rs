@@ -120,7 +120,7 @@ impl Job {
             files.push((arrivals, "arrivals", options(false)));
         }
         if let Some(log) = log {
-            let mut options = options(true);
+            let mut options = Options { as_log: true, ..options(true) };
             if self.prompts.is_some() && options.columns.iter().all(|choice| choice.ours != LogField::Prompt) {
                 // Prompts come from the other file, so a row without one is a request too.
                 options.columns.push(ColumnChoice { ours: LogField::Prompt, theirs: None });

@@ -206,6 +206,8 @@ pub struct Options {
     pub keep_unfinished: bool,
     /// True if requests that start from an image are kept: image-to-image and inpainting.
     pub keep_image_to_image: bool,
+    /// True if a table in the format of this program is read as a log: in any order, with times in any notation.
+    pub as_log: bool,
     /// Columns of a log that the user names.
     pub columns: Vec<ColumnChoice>,
     /// Unit of a log's times that are numbers; found from the column's name and the magnitude if absent.
@@ -233,7 +235,15 @@ pub fn read(
     let map = input::map(path)?;
     let content = container::unpack(path, &map)?;
     let bytes = &*content.bytes;
-    let chosen = format.map_or_else(|| guess::guess(path, bytes), Ok)?;
+    let chosen = match format.map_or_else(|| guess::guess(path, bytes), Ok)? {
+        Format::Modm if format.is_none() && options.as_log => Format::Log,
+        chosen => chosen,
+    };
+    let names_columns = options.time_unit.is_some() || options.columns.iter().any(|choice| choice.theirs.is_some());
+    if names_columns && chosen != Format::Log {
+        let message = format!("the columns of {chosen} are fixed: --column and --time-unit go with --log-format log");
+        return Err(InputError::new(path, message));
+    }
     let file = File { path, bytes, progress };
     let mut source = match chosen {
         Format::Modm => ours::read(&file, options.sort)?,

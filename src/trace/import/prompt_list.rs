@@ -9,7 +9,8 @@ use super::{File, Note, Source};
 
 pub(super) fn read(file: &File<'_>) -> Result<Source, InputError> {
     if let Some(found) = not_a_list(file.bytes) {
-        let message = format!("is {found}, and no list with one prompt a line: read it as `log`, or leave the format out");
+        let message =
+            format!("is {found}, and no list with one prompt a line: read it as `log`, or leave the format out");
         return Err(InputError::new(file.path, message));
     }
     let mut prompts = TextColumn::default();

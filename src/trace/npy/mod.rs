@@ -13,7 +13,8 @@ mod zip;
 
 use convert::NumberType;
 
-const ACCEPTED: &str = "expected a .npy file with a two-dimensional array of f16, f32 or f64 ('<f4'), or a .npz of these";
+const ACCEPTED: &str =
+    "expected a .npy file with a two-dimensional array of f16, f32 or f64 ('<f4'), or a .npz of these";
 
 /// Returns the file that a path of embeddings names, and the array in it: `file.npz:array`, or a file by itself.
 #[must_use]

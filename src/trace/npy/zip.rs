@@ -43,10 +43,9 @@ pub(super) fn array(file: &Path, bytes: &[u8], wanted: Option<&str>) -> Result<V
             let message = format!("has several arrays ({names}): say which, as in {}:{first}", file.display());
             return Err(InputError::new(file, message));
         }
-        (Some(wanted), _) => members
-            .iter()
-            .find(|member| short(member.name) == short(wanted))
-            .ok_or_else(|| InputError::new(file, format!("expected one of the arrays {names}")).value("array", wanted))?,
+        (Some(wanted), _) => members.iter().find(|member| short(member.name) == short(wanted)).ok_or_else(|| {
+            InputError::new(file, format!("expected one of the arrays {names}")).value("array", wanted)
+        })?,
     };
     unpack(bytes, member).ok_or_else(damaged)
 }
@@ -195,10 +194,7 @@ pub(super) mod tests {
             let two = archive(&[("a.npy", b"first"), ("b.npy", b"second")], deflated);
             assert_eq!(text(&two, Some("b")).unwrap(), "second");
             assert_eq!(text(&two, Some("a.npy")).unwrap(), "first");
-            assert_eq!(
-                text(&two, None).unwrap_err(),
-                "e.npz: has several arrays (a, b): say which, as in e.npz:a"
-            );
+            assert_eq!(text(&two, None).unwrap_err(), "e.npz: has several arrays (a, b): say which, as in e.npz:a");
             assert_eq!(text(&two, Some("c")).unwrap_err(), "e.npz: array = c: expected one of the arrays a, b");
         }
     }

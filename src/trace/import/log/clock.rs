@@ -1,8 +1,8 @@
 //! Times of a log: dates with or without an offset, and numbers since 1970 or since the start of the log. The unit of
 //! numbers is in the column's name, or else found from their magnitude.
 
-use super::cell::{Cell, billionths};
 use super::super::timestamp;
+use super::cell::{Cell, billionths};
 
 /// Unit of times that are numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,8 +158,9 @@ impl Clock {
 
 fn as_date(cell: &Cell<'_>) -> Option<Instant> {
     match cell {
-        Cell::Text(text) => timestamp::date(text)
-            .map(|date| Instant { nanoseconds: date.nanoseconds, assumed_utc: !date.has_offset }),
+        Cell::Text(text) => {
+            timestamp::date(text).map(|date| Instant { nanoseconds: date.nanoseconds, assumed_utc: !date.has_offset })
+        }
         Cell::Instant(instant) => {
             u64::try_from(*instant).ok().map(|nanoseconds| Instant { nanoseconds, assumed_utc: false })
         }
@@ -216,7 +217,9 @@ mod tests {
     fn a_column_has_one_kind_of_time() {
         let dates = [text("2023-11-16T18:17:03Z"), text("5"), text("2023-11-16 18:17:04")];
         assert_eq!(Clock::find(&dates, None), Some(Clock::Dates));
-        assert!(!Clock::Dates.read(&dates[0]).unwrap().assumed_utc && Clock::Dates.read(&dates[2]).unwrap().assumed_utc);
+        assert!(
+            !Clock::Dates.read(&dates[0]).unwrap().assumed_utc && Clock::Dates.read(&dates[2]).unwrap().assumed_utc
+        );
         assert_eq!(Clock::Dates.read(&dates[1]), None);
         assert_eq!(Clock::Epoch(TimeUnit::Seconds).read(&text("12")), None, "no time since 1970");
         assert_eq!(Clock::Start(TimeUnit::Seconds).read(&text("-1")), None);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::super::File;
 use super::cell::Cell;
-use super::columns::is_usual;
+use super::fields::is_usual;
 use super::sheet::Visit;
 use crate::input::InputError;
 use crate::trace::table::{Dialect, Table};
@@ -85,7 +85,13 @@ impl Delimited {
     }
 
     /// Reads the values of these columns, row by row.
-    pub(super) fn read(&self, file: &File<'_>, columns: &[usize], limit: usize, visit: Visit<'_>) -> Result<(), InputError> {
+    pub(super) fn read(
+        &self,
+        file: &File<'_>,
+        columns: &[usize],
+        limit: usize,
+        visit: Visit<'_>,
+    ) -> Result<(), InputError> {
         let mut table = Table::open(file.path, file.bytes, self.dialect, file.progress)?;
         let width = self.columns.len();
         // Programs that write semicolons write decimals with a comma.
@@ -119,7 +125,9 @@ fn cell(text: &str, decimal_comma: bool) -> Cell<'_> {
     let is_decimal = |text: &str| {
         let digits = text.trim().trim_start_matches('-');
         digits.split_once(',').is_some_and(|(whole, fraction)| {
-            !whole.is_empty() && !fraction.is_empty() && (whole.bytes().chain(fraction.bytes())).all(|b| b.is_ascii_digit())
+            !whole.is_empty()
+                && !fraction.is_empty()
+                && (whole.bytes().chain(fraction.bytes())).all(|b| b.is_ascii_digit())
         })
     };
     if decimal_comma && is_decimal(text) {

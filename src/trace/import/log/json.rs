@@ -67,11 +67,19 @@ impl Json {
     }
 
     /// Reads the values of these columns, object by object.
-    pub(super) fn read(&self, file: &File<'_>, columns: &[usize], limit: usize, visit: Visit<'_>) -> Result<(), InputError> {
+    pub(super) fn read(
+        &self,
+        file: &File<'_>,
+        columns: &[usize],
+        limit: usize,
+        visit: Visit<'_>,
+    ) -> Result<(), InputError> {
         self.objects(file, limit, &mut |line, object| match object {
             Ok(object) => {
-                let cells: Vec<Cell<'_>> =
-                    columns.iter().map(|&column| find(object, &self.columns[column]).map_or(Cell::Null, cell)).collect();
+                let cells: Vec<Cell<'_>> = columns
+                    .iter()
+                    .map(|&column| find(object, &self.columns[column]).map_or(Cell::Null, cell))
+                    .collect();
                 visit(line, Ok(&cells))
             }
             Err(reason) => visit(line, Err(reason)),
@@ -250,13 +258,17 @@ mod tests {
         assert_eq!(read("[{\"a\":1,\"b\":{\"c\":\"x\"}}\n,\n{\"a\":2.5}]").unwrap(), rows);
         let spread = read("{\"a\":1,\n\"b\":{\"c\":\"x\"}}\n{\n\"a\":2.5}").unwrap();
         assert_eq!(spread, ["a b.c", "1: 1 x", "3: 2.5 "]);
-        assert_eq!(read("{\"a\":1}\n[2]\n{\"a\":").unwrap()[2..], ["2: that are no JSON object", "3: that are no JSON object"]);
+        assert_eq!(
+            read("{\"a\":1}\n[2]\n{\"a\":").unwrap()[2..],
+            ["2: that are no JSON object", "3: that are no JSON object"]
+        );
         assert_eq!(read("{\"x.y\":5}\n").unwrap(), ["x.y", "1: 5"]);
     }
 
     #[test]
     fn a_row_for_each_turn() {
-        let text = "{\"session_id\":\"s\",\"turns\":[{\"timestamp\":1,\"text\":\"a\"},{\"timestamp\":2,\"text\":\"b\"}]}\n";
+        let text =
+            "{\"session_id\":\"s\",\"turns\":[{\"timestamp\":1,\"text\":\"a\"},{\"timestamp\":2,\"text\":\"b\"}]}\n";
         assert_eq!(read(text).unwrap(), ["session_id text timestamp", "1: s a 1", "1: s b 2"]);
     }
 

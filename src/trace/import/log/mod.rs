@@ -1,6 +1,6 @@
 //! Importer for what services log: a row a request, as CSV in any notation, JSON Lines or Parquet. `sheet` reads rows,
-//! `columns` finds what each column is, `clock` reads times, `rows` decides which rows are used. This file puts them
-//! together and says what was found.
+//! `columns` finds which column is which of the `fields`, `clock` reads times, `rows` decides which rows are used. This
+//! file puts them together and says what was found.
 
 use super::{File, Missing, Note, Options, Source};
 use crate::input::InputError;
@@ -9,6 +9,7 @@ mod cell;
 mod clock;
 mod columns;
 mod delimited;
+mod fields;
 mod json;
 #[cfg(feature = "parquet")]
 mod parquet;
@@ -25,9 +26,10 @@ use rows::Rows;
 use sheet::{SAMPLE, Sheet};
 
 pub use clock::TimeUnit;
-pub use columns::{BadChoice, ColumnChoice, LogField};
-pub(super) use columns::is_usual_of;
+pub use columns::{BadChoice, ColumnChoice};
 pub(super) use delimited::Delimited;
+pub use fields::LogField;
+pub(super) use fields::is_usual_of;
 pub(super) use sheet::is_json;
 
 /// Reads a log.
@@ -57,9 +59,12 @@ pub(super) fn read(file: &File<'_>, options: &Options) -> Result<Source, InputEr
     notes.extend(choice.ambiguities().map(Note::new));
     notes.extend(choice.unfit.iter().map(Note::new));
     if let Some(Clock::Start(_)) = clock
+        && options.time_unit.is_none()
         && schedule_unit(&choice, &sample).is_some()
     {
-        notes.push(Note::new("milliseconds as in Mooncake's traces and AIPerf's schedules; `--time-unit s` for seconds"));
+        notes.push(Note::new(
+            "milliseconds as in Mooncake's traces and AIPerf's schedules; `--time-unit s` for seconds",
+        ));
     }
     let clocks = (clock, deadline_clock(&choice, &sample));
     let mut source = Rows::new(file, &choice, clocks, options, sheet.word()).read(&sheet)?;
@@ -121,7 +126,8 @@ fn clock(choice: &Choice, sample: &Sample<'_>, options: &Options) -> Result<Opti
         (found, _) => found,
     };
     found.map(Some).ok_or_else(|| {
-        let message = format!("expected dates or numbers in column {}, which has no value in the first rows", chosen.name);
+        let message =
+            format!("expected dates or numbers in column {}, which has no value in the first rows", chosen.name);
         InputError::new(sample.file, message).key("arrival_s")
     })
 }
@@ -131,7 +137,17 @@ fn clock(choice: &Choice, sample: &Sample<'_>, options: &Options) -> Result<Opti
 fn schedule_unit(choice: &Choice, sample: &Sample<'_>) -> Option<TimeUnit> {
     const OF_SCHEDULES: [&str; 5] = ["hash_ids", "input_length", "text_input", "input_text", "texts"];
     const BESIDE_TEXT: [&str; 11] = [
-        "timestamp", "text", "type", "role", "session_id", "delay", "output_length", "extra", "image", "audio", "video",
+        "timestamp",
+        "text",
+        "type",
+        "role",
+        "session_id",
+        "delay",
+        "output_length",
+        "extra",
+        "image",
+        "audio",
+        "video",
     ];
     let chosen = choice.find(LogField::Arrival).filter(|chosen| chosen.name == "timestamp")?;
     let has = |name: &str| sample.columns.iter().any(|column| column == name);

@@ -57,7 +57,13 @@ impl Parquet {
     }
 
     /// Reads the values of these columns, row by row.
-    pub(super) fn read(&self, file: &File<'_>, columns: &[usize], limit: usize, visit: Visit<'_>) -> Result<(), InputError> {
+    pub(super) fn read(
+        &self,
+        file: &File<'_>,
+        columns: &[usize],
+        limit: usize,
+        visit: Visit<'_>,
+    ) -> Result<(), InputError> {
         parquet_file::quietly(file.path, || {
             let reader = parquet_file::open(file.path)?;
             let metadata = reader.metadata().file_metadata();
@@ -115,7 +121,8 @@ fn find<'r>(row: &'r Row, name: &str) -> Option<&'r Field> {
 
 /// Returns a value as a cell; `unit` is that of whole numbers which are times.
 fn cell(field: &Field, unit: Option<i64>) -> Cell<'_> {
-    let instant = |count: i64, unit: i64| count.checked_mul(unit).map_or(Cell::Other("a time too far away"), Cell::Instant);
+    let instant =
+        |count: i64, unit: i64| count.checked_mul(unit).map_or(Cell::Other("a time too far away"), Cell::Instant);
     match field {
         Field::Null => Cell::Null,
         Field::Bool(value) => Cell::Boolean(*value),

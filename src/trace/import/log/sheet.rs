@@ -66,7 +66,13 @@ impl Sheet {
     }
 
     /// Reads the values of these columns, row by row, up to `limit` rows.
-    pub(super) fn read(&self, file: &File<'_>, columns: &[usize], limit: usize, visit: Visit<'_>) -> Result<(), InputError> {
+    pub(super) fn read(
+        &self,
+        file: &File<'_>,
+        columns: &[usize],
+        limit: usize,
+        visit: Visit<'_>,
+    ) -> Result<(), InputError> {
         match self {
             Self::Delimited(delimited) => delimited.read(file, columns, limit, visit),
             Self::Json(json) => json.read(file, columns, limit, visit),

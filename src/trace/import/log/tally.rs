@@ -6,7 +6,7 @@ use crate::trace::import::Note;
 #[derive(Debug)]
 pub(super) struct Tally {
     /// Word for a place in the file, `line` or `row`.
-    word: &'static str,
+    pub(super) word: &'static str,
     reasons: Vec<Reason>,
 }
 
@@ -60,9 +60,10 @@ impl Tally {
 
     /// Returns all reasons in one phrase.
     pub(super) fn phrase(&self) -> String {
-        let each = self.reasons.iter().map(|reason| {
-            format!("{} {} ({} {})", reason.count, reason.text, self.first(reason.count), reason.first)
-        });
+        let each = self
+            .reasons
+            .iter()
+            .map(|reason| format!("{} {} ({} {})", reason.count, reason.text, self.first(reason.count), reason.first));
         each.collect::<Vec<_>>().join(", ")
     }
 

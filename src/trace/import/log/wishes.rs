@@ -2,7 +2,7 @@
 //! that cannot be asked for is left out and counted.
 
 use super::cell::Cell;
-use super::columns::LogField;
+use super::fields::LogField;
 use crate::trace::TextColumn;
 use crate::trace::asks::{MOST_IMAGES, MOST_STEPS};
 
@@ -56,9 +56,8 @@ fn number(cell: &Cell<'_>, most: f64) -> Option<String> {
 
 /// Returns the width and the height that a text like `1024x768`, or a list of two numbers, has.
 pub(super) fn size(cell: &Cell<'_>) -> Option<(u16, u16)> {
-    let side = |number: f64| {
-        (number.fract() == 0.0 && (1.0..=f64::from(u16::MAX)).contains(&number)).then_some(number as u16)
-    };
+    let side =
+        |number: f64| (number.fract() == 0.0 && (1.0..=f64::from(u16::MAX)).contains(&number)).then_some(number as u16);
     match cell {
         Cell::List(sides) => match sides.as_slice() {
             [width, height] => Some((side(width.number()?)?, side(height.number()?)?)),
@@ -82,7 +81,10 @@ mod tests {
     #[test]
     fn sizes_in_their_notations() {
         let text = |text: &'static str| size(&Cell::Text(Cow::Borrowed(text)));
-        assert_eq!([text("1024x768"), text(" 512 × 512 "), text("64*32")], [(1024, 768), (512, 512), (64, 32)].map(Some));
+        assert_eq!(
+            [text("1024x768"), text(" 512 × 512 "), text("64*32")],
+            [(1024, 768), (512, 512), (64, 32)].map(Some)
+        );
         assert_eq!(size(&Cell::List(vec![Cell::Integer(64), Cell::Float(32.0)])), Some((64, 32)));
         assert_eq!([text("auto"), text("0x5"), text("1024"), text("1.5x2"), text("99999x1")], [None; 5]);
     }
@@ -90,7 +92,9 @@ mod tests {
     #[test]
     fn what_cannot_be_asked_for_is_left_out_and_counted() {
         let mut steps = WishColumn::new("steps");
-        for cell in [Cell::Integer(28), Cell::Float(30.0), Cell::Null, Cell::Integer(0), Cell::Text(Cow::Borrowed("many"))] {
+        for cell in
+            [Cell::Integer(28), Cell::Float(30.0), Cell::Null, Cell::Integer(0), Cell::Text(Cow::Borrowed("many"))]
+        {
             steps.push(LogField::Steps, &cell).unwrap();
         }
         assert_eq!((steps.texts.iter().collect::<Vec<_>>(), steps.left_out), (vec!["28", "30", "", "", ""], 2));
