@@ -10,7 +10,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::cli::arguments::Expected;
 use crate::time::{MAX_INPUT_S, Time};
 use crate::trace::REQUESTS;
-use crate::trace::import::{self, ColumnChoice, Format, InputFile, Job, Options, Pace, Reading, Selection, TimeUnit};
+use crate::trace::import::{
+    self, ColumnChoice, Format, InputFile, Job, LogOptions, Options, Pace, Reading, Selection, TimeUnit,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -53,7 +55,8 @@ pub(in crate::cli) struct Import {
     /// Format of the arrivals; guessed if absent
     #[arg(long, value_name = "FORMAT", value_parser = format_parser(), requires = "arrivals")]
     arrivals_format: Option<Format>,
-    /// Sort a trace in modm's own format by arrival; equal times keep their order. LOG and other formats are always sorted
+    /// Sort a trace in modm's own format by arrival; equal times keep their order. LOG and other formats are always
+    /// sorted
     #[arg(long)]
     sort: bool,
     /// Keep requests of a log or an alibaba-genai trace that are left out otherwise
@@ -84,8 +87,8 @@ pub(in crate::cli) struct Import {
     /// Merge a trace in modm's own format into the result, by time (repeatable)
     #[arg(long, value_name = "FILE")]
     merge: Vec<PathBuf>,
-    /// Prompt embeddings, a row for each row of the log or of the prompts' file: .npy, .npz:ARRAY or .parquet:COLUMN; the
-    /// rows of the result are written beside it
+    /// Prompt embeddings, a row for each row of the log or of the prompts' file: .npy, .npz:ARRAY or .parquet:COLUMN;
+    /// the rows of the result are written beside it
     #[arg(long, value_name = "FILE", conflicts_with = "merge")]
     prompt_embeddings: Option<PathBuf>,
     /// Image embeddings, in the same way
@@ -130,7 +133,8 @@ fn positive(text: &str) -> Result<f64, Expected> {
 pub(in crate::cli) fn run(arguments: &Import) -> anyhow::Result<()> {
     let record = import::run(&arguments.job(), &Bar::default())?;
     for input in &record.inputs {
-        let rows = input.rows.map_or_else(String::new, |rows| format!(", {rows} rows"));
+        let of = input.rows_of_file.map_or_else(String::new, |of| format!(" of {of}"));
+        let rows = input.rows.map_or_else(String::new, |rows| format!(", {rows}{of} rows"));
         println!("{}: {}{rows}", input.role, input.file.display());
         input.notes.iter().for_each(|note| println!("  {note}"));
     }
@@ -153,9 +157,7 @@ impl Import {
                 sort: self.sort,
                 keep_unfinished: self.keep.contains(&Keep::Unfinished),
                 keep_image_to_image: self.keep.contains(&Keep::ImageToImage),
-                as_log: false,
-                columns: self.column.clone(),
-                time_unit: self.time_unit,
+                log: LogOptions { columns: self.column.clone(), time_unit: self.time_unit, ..LogOptions::default() },
             },
             selection: Selection {
                 from: self.from,

@@ -45,7 +45,8 @@ pub(super) fn guess(path: &Path, bytes: &[u8]) -> Result<Format, InputError> {
     } else {
         let formats = Format::ALL.map(Format::name).join(", ");
         let message = format!(
-            "the format is not recognised: say which with --log-format, --prompts-format or --arrivals-format: {formats}"
+            "the format is not recognised: say which with --log-format, --prompts-format or \
+             --arrivals-format: {formats}"
         );
         return Err(InputError::new(path, message).line(1).value("first line", line));
     };

@@ -206,11 +206,18 @@ pub struct Options {
     pub keep_unfinished: bool,
     /// True if requests that start from an image are kept: image-to-image and inpainting.
     pub keep_image_to_image: bool,
+    /// Options for logs.
+    pub log: LogOptions,
+}
+
+/// Options for logs of services.
+#[derive(Clone, Debug, Default)]
+pub struct LogOptions {
     /// True if a table in the format of this program is read as a log: in any order, with times in any notation.
-    pub as_log: bool,
-    /// Columns of a log that the user names.
+    pub preferred: bool,
+    /// Columns that the user names; the others are guessed.
     pub columns: Vec<ColumnChoice>,
-    /// Unit of a log's times that are numbers; found from the column's name and the magnitude if absent.
+    /// Unit of times that are numbers; found from the column's name and the magnitude if absent.
     pub time_unit: Option<TimeUnit>,
 }
 
@@ -236,10 +243,11 @@ pub fn read(
     let content = container::unpack(path, &map)?;
     let bytes = &*content.bytes;
     let chosen = match format.map_or_else(|| guess::guess(path, bytes), Ok)? {
-        Format::Modm if format.is_none() && options.as_log => Format::Log,
+        Format::Modm if format.is_none() && options.log.preferred => Format::Log,
         chosen => chosen,
     };
-    let names_columns = options.time_unit.is_some() || options.columns.iter().any(|choice| choice.theirs.is_some());
+    let names_columns =
+        options.log.time_unit.is_some() || options.log.columns.iter().any(|choice| choice.theirs.is_some());
     if names_columns && chosen != Format::Log {
         let message = format!("the columns of {chosen} are fixed: --column and --time-unit go with --log-format log");
         return Err(InputError::new(path, message));

@@ -91,116 +91,43 @@ impl LogField {
         }
     }
 
-    /// Returns usual names, the most telling first: words in lower case without what is between them and without a unit.
-    const fn usual(self) -> &'static [&'static str] {
+    /// Returns usual names between spaces, the most telling first: words in lower case without what is between them and
+    /// without a unit.
+    const fn usual(self) -> &'static str {
         match self {
-            F::Arrival => &[
-                "arrival",
-                "arrivaltime",
-                "arrivaltimestamp",
-                "arrivedat",
-                "requesttime",
-                "requesttimestamp",
-                "requestedat",
-                "submittime",
-                "submissiontime",
-                "submittedat",
-                "enqueuedat",
-                "queuedat",
-                "receivedat",
-                "createdat",
-                "createtime",
-                "creationtime",
-                "created",
-                "starttime",
-                "starttimestamp",
-                "startedat",
-                "timestamp",
-                "ts",
-                "time",
-                "datetime",
-                "eventtime",
-                "unixtime",
-                "epoch",
-                "date",
-                "start",
-                "t",
-            ],
-            F::Prompt => &[
-                "prompt",
-                "prompttext",
-                "positiveprompt",
-                "textprompt",
-                "userprompt",
-                "inputtext",
-                "textinput",
-                "text",
-                "texts",
-                "caption",
-                "input",
-                "query",
-                "description",
-            ],
-            F::NegativePrompt => &["negativeprompt", "negprompt", "promptnegative"],
-            F::Status => &[
-                "status",
-                "requeststatus",
-                "jobstatus",
-                "taskstatus",
-                "state",
-                "outcome",
-                "result",
-                "statuscode",
-                "httpstatus",
-                "httpstatuscode",
-                "httpcode",
-                "responsecode",
-                "responsestatus",
-                "success",
-                "succeeded",
-                "issuccess",
-                "ok",
-                "error",
-                "errormessage",
-                "errorcode",
-                "exception",
-            ],
-            F::RequestId => &["requestid", "reqid", "jobid", "taskid", "generationid", "traceid", "uuid", "id"],
-            F::Tenant => &[
-                "tenant",
-                "tenantid",
-                "userid",
-                "user",
-                "username",
-                "uid",
-                "accountid",
-                "account",
-                "customerid",
-                "customer",
-                "organizationid",
-                "organization",
-                "orgid",
-                "org",
-                "clientid",
-                "client",
-                "groupid",
-                "sessionid",
-                "session",
-                "conversationid",
-            ],
-            F::Deadline => &["deadline", "deadlineat", "due", "dueat", "duetime"],
-            F::Size => &["size", "imagesize", "resolution", "imageresolution", "dimensions"],
-            F::Width => &["width", "imagewidth"],
-            F::Height => &["height", "imageheight"],
-            F::Steps => {
-                &["steps", "numinferencesteps", "inferencesteps", "numsteps", "samplingsteps", "denoisingsteps"]
+            F::Arrival => {
+                "arrival arrivaltime arrivaltimestamp arrivedat requesttime requesttimestamp requestedat \
+                 submittime submissiontime submittedat enqueuedat queuedat receivedat createdat createtime \
+                 creationtime created starttime starttimestamp startedat timestamp ts time datetime eventtime \
+                 unixtime epoch date start t"
             }
-            F::Images => &["images", "numimages", "numimagesperprompt", "imagesperprompt", "nimages", "n"],
-            F::Guidance => &["guidance", "guidancescale", "cfg", "cfgscale"],
-            F::Checkpoint => &["checkpoint", "checkpointid", "checkpointname"],
-            F::Loras => &["loras", "lora"],
-            F::Executed => &["exec", "exectime", "execution", "executiontime"],
-            F::ImageBytes => &["imagebytes"],
+            F::Prompt => {
+                "prompt prompttext positiveprompt textprompt userprompt inputtext textinput text texts \
+                 caption input query description"
+            }
+            F::NegativePrompt => "negativeprompt negprompt promptnegative",
+            F::Status => {
+                "status requeststatus jobstatus taskstatus state outcome result statuscode httpstatus \
+                 httpstatuscode httpcode responsecode responsestatus success succeeded issuccess ok error \
+                 errormessage errorcode exception"
+            }
+            F::RequestId => "requestid reqid jobid taskid generationid traceid uuid id",
+            F::Tenant => {
+                "tenant tenantid userid user username uid accountid account customerid customer \
+                 organizationid organization orgid org clientid client groupid sessionid session \
+                 conversationid"
+            }
+            F::Deadline => "deadline deadlineat due dueat duetime",
+            F::Size => "size imagesize resolution imageresolution dimensions",
+            F::Width => "width imagewidth",
+            F::Height => "height imageheight",
+            F::Steps => "steps numinferencesteps inferencesteps numsteps samplingsteps denoisingsteps",
+            F::Images => "images numimages numimagesperprompt imagesperprompt nimages n",
+            F::Guidance => "guidance guidancescale cfg cfgscale",
+            F::Checkpoint => "checkpoint checkpointid checkpointname",
+            F::Loras => "loras lora",
+            F::Executed => "exec exectime execution executiontime",
+            F::ImageBytes => "imagebytes",
         }
     }
 
@@ -244,15 +171,16 @@ impl LogField {
 /// Returns the rank of a name among the usual ones of a field, smaller for better; `None` if it is none of them. A name
 /// within an object counts by its last part, after names that stand by themselves.
 pub(super) fn rank(field: LogField, name: &str) -> Option<(usize, usize)> {
-    let usual = |key: &str| field.usual().iter().position(|usual| *usual == key);
+    let usual = |key: &str| field.usual().split(' ').position(|usual| usual == key);
     let depth = name.matches('.').count();
     let whole = key_of(name).0;
     if let Some(at) = usual(&whole) {
         return Some((at, 0));
     }
     // `user.id` is a tenant's by all its words, and no request's by the last one.
-    let is_known = F::ALL.into_iter().any(|other| other.usual().contains(&whole.as_str()));
-    let last = name.rsplit('.').next().map(|last| key_of(last).0).filter(|last| !is_known && last.len() > 2)?;
+    let is_known = F::ALL.into_iter().any(|other| other.usual().split(' ').any(|usual| usual == whole));
+    let last =
+        name.rsplit('.').next().map(|last| key_of(last).0).filter(|last| !is_known && last != "id" && last != "t")?;
     Some((usual(&last)?, depth))
 }
 

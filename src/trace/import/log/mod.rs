@@ -41,11 +41,11 @@ pub(super) fn read(file: &File<'_>, options: &Options) -> Result<Source, InputEr
     if file.bytes.trim_ascii().is_empty() {
         return Err(InputError::new(file.path, "is empty: expected a row for each request"));
     }
-    let named: Vec<&str> = options.columns.iter().filter_map(|choice| choice.theirs.as_deref()).collect();
+    let named: Vec<&str> = options.log.columns.iter().filter_map(|choice| choice.theirs.as_deref()).collect();
     let sheet = Sheet::open(file, &named)?;
     let (values, rows_seen) = sample(file, &sheet)?;
     let sample = Sample { file: file.path, columns: sheet.columns(), values: &values };
-    let choice = sample.choose(&options.columns)?;
+    let choice = sample.choose(&options.log.columns)?;
     if choice.find(LogField::Arrival).is_none() && choice.find(LogField::Prompt).is_none() {
         return Err(unknown(file, &sheet, &sample));
     }
@@ -59,7 +59,7 @@ pub(super) fn read(file: &File<'_>, options: &Options) -> Result<Source, InputEr
     notes.extend(choice.ambiguities().map(Note::new));
     notes.extend(choice.unfit.iter().map(Note::new));
     if let Some(Clock::Start(_)) = clock
-        && options.time_unit.is_none()
+        && options.log.time_unit.is_none()
         && schedule_unit(&choice, &sample).is_some()
     {
         notes.push(Note::new(
@@ -119,10 +119,10 @@ fn unknown(file: &File<'_>, sheet: &Sheet, sample: &Sample<'_>) -> InputError {
 fn clock(choice: &Choice, sample: &Sample<'_>, options: &Options) -> Result<Option<Clock>, InputError> {
     let Some(chosen) = choice.find(LogField::Arrival) else { return Ok(None) };
     let values = &sample.values[chosen.column];
-    let unit = options.time_unit.or(chosen.unit);
+    let unit = options.log.time_unit.or(chosen.unit);
     let found = Clock::find(values, unit);
     let found = match (found, schedule_unit(choice, sample)) {
-        (Some(Clock::Start(_)), Some(unit)) if options.time_unit.is_none() => Some(Clock::Start(unit)),
+        (Some(Clock::Start(_)), Some(unit)) if options.log.time_unit.is_none() => Some(Clock::Start(unit)),
         (found, _) => found,
     };
     found.map(Some).ok_or_else(|| {
@@ -170,7 +170,9 @@ fn found(choice: &Choice, clock: Option<Clock>, options: &Options) -> String {
         let kind = match (field, clock) {
             (LogField::Arrival, Some(clock)) => {
                 let why = match clock {
-                    Clock::Epoch(_) if options.time_unit.is_none() && chosen.unit.is_none() => ", by their magnitude",
+                    Clock::Epoch(_) if options.log.time_unit.is_none() && chosen.unit.is_none() => {
+                        ", by their magnitude"
+                    }
                     _ => "",
                 };
                 format!(" ({}{why})", clock.words())
