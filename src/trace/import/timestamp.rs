@@ -26,7 +26,8 @@ pub(super) fn parse(text: &str) -> Option<u64> {
 }
 
 /// Reads a time `YYYY-MM-DD HH:MM:SS[.fraction][offset]`. The date may have slashes, a `T` may replace the space, a
-/// comma the point. An offset is `Z`, `UTC`, `+hh`, `+hhmm` or `+hh:mm`. Digits of the fraction beyond nanoseconds are cut.
+/// comma the point. An offset is `Z`, `UTC`, `+hh`, `+hhmm` or `+hh:mm`. Digits of the fraction beyond nanoseconds are
+/// cut.
 pub(super) fn date(text: &str) -> Option<Date> {
     let text = text.trim();
     // In ASCII every byte is the start of a character, so the slices below cannot panic.
