@@ -36,7 +36,7 @@ pub(in crate::cli) struct Import {
     /// Format of the log; guessed if absent
     #[arg(long, value_name = "FORMAT", value_parser = format_parser(), requires = "log")]
     log_format: Option<Format>,
-    /// Take a column of the log for a column of the trace (arrival_s, prompt, tenant, status, ...), by its name or by
+    /// Take a column of the log for a column of the trace (`arrival_s`, `prompt`, `tenant`, ...), by its name or by
     /// the dotted name of a key in JSON; OURS= reads none (repeatable)
     #[arg(long, value_name = "OURS=THEIRS", requires = "log")]
     column: Vec<ColumnChoice>,

@@ -296,6 +296,7 @@ mod tests {
     use super::*;
 
     /// Reads a text as a file with this name.
+    #[expect(clippy::needless_pass_by_value, reason = "tests make their options on the spot")]
     pub(super) fn import(
         name: &str,
         content: &[u8],
@@ -310,6 +311,7 @@ mod tests {
     }
 
     /// Reads a real file. If the file is not there, prints a message and returns `None`.
+    #[expect(clippy::needless_pass_by_value, reason = "tests make their options on the spot")]
     pub(super) fn real(name: &str, options: Options) -> Option<Source> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);
         if !path.exists() {

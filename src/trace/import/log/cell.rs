@@ -23,7 +23,7 @@ pub(super) enum Cell<'a> {
 /// Texts that writers put in place of no value. A prompt may be one of them, so prompts are compared with none.
 const NOTHING: [&str; 8] = ["null", "NULL", "None", "nan", "NaN", "NA", "N/A", "\\N"];
 
-impl<'a> Cell<'a> {
+impl Cell<'_> {
     /// Returns the name of the value's type, with an article.
     pub(super) const fn type_name(&self) -> &'static str {
         match self {

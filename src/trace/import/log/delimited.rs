@@ -157,7 +157,7 @@ fn quotes_enclose_fields(text: &[u8], delimiter: u8) -> bool {
                     (Some(b'"'), Some(b'"')) => end += 2,
                     (Some(b'"'), None | Some(b'\r' | b'\n')) => break,
                     (Some(b'"'), Some(&next)) if next == delimiter => break,
-                    (None, _) | (Some(b'"'), _) => return false,
+                    (None | Some(b'"'), _) => return false,
                     _ => end += 1,
                 }
             }

@@ -133,7 +133,7 @@ fn clock(choice: &Choice, sample: &Sample<'_>, options: &Options) -> Result<Opti
 }
 
 /// Returns the unit of schedules of requests whose keys say what they are, which no number does: Mooncake's traces and
-/// AIPerf's fixed schedules, both in whole milliseconds from the start.
+/// `AIPerf`'s fixed schedules, both in whole milliseconds from the start.
 fn schedule_unit(choice: &Choice, sample: &Sample<'_>) -> Option<TimeUnit> {
     const OF_SCHEDULES: [&str; 5] = ["hash_ids", "input_length", "text_input", "input_text", "texts"];
     const BESIDE_TEXT: [&str; 11] = [

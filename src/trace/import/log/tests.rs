@@ -2,6 +2,7 @@
 
 use super::super::tests::{import, notes};
 use super::super::{ColumnChoice, Format, LogOptions, Options, Source, TimeUnit};
+use crate::time::Duration;
 
 fn read_as(name: &str, text: &str, columns: &[&str]) -> Result<Source, String> {
     let columns: Vec<ColumnChoice> = columns.iter().map(|choice| choice.parse().unwrap()).collect();
@@ -122,7 +123,7 @@ fn public_schedules() {
 fn deadlines_are_after_the_arrival_or_times() {
     let source = read("ts,text,deadline_ms\n1,a,1500\n2,b,\n").unwrap();
     let seconds = |source: &Source| -> Vec<Option<f64>> {
-        source.deadlines.as_ref().unwrap().iter().map(|deadline| deadline.map(|deadline| deadline.seconds())).collect()
+        source.deadlines.as_ref().unwrap().iter().map(|deadline| deadline.map(Duration::seconds)).collect()
     };
     assert_eq!(seconds(&source), [Some(1.5), None]);
     let source = read(
