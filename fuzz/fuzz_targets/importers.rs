@@ -12,9 +12,14 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((&choice, content)) = bytes.split_first() else { return };
     let format = Format::ALL.get(usize::from(choice & 15)).copied();
     let bit = |place: u8| choice >> place & 1 == 1;
-    let options = Options { sort: bit(4), keep_unfinished: bit(5), keep_image_to_image: bit(6) };
+    let options = Options {
+        sort: bit(4),
+        keep_unfinished: bit(5),
+        keep_image_to_image: bit(6),
+        ..Options::default()
+    };
     let file = file_of(content, if bit(7) { "source.json" } else { "source.txt" });
-    let Ok((_, source)) = read(&file, format, options, &|_| ()) else { return };
+    let Ok((_, source)) = read(&file, format, &options, &|_| ()) else { return };
     assert!(!source.is_empty());
     for column in [&source.prompts, &source.tenants, &source.request_ids].into_iter().flatten() {
         assert_eq!(column.len(), source.len());

@@ -11,7 +11,7 @@ use super::trace::import::{Bar, print_record};
 use crate::experiments::init::{Answers, write};
 use crate::input::InputError;
 use crate::profile::catalogue;
-use crate::trace::import::{ColumnChoice, Format, InputFile, Job, Options};
+use crate::trace::import::{ColumnChoice, Format, InputFile, Job, LogOptions, Options};
 
 /// Models that are offered where none is named.
 const USUAL: (&str, &str) = ("sd3.5-large", "sdxl");
@@ -163,7 +163,10 @@ impl Init {
         self.log.as_deref().map(|log| Job {
             log: Some(file(log, format)),
             prompts: self.prompts.as_deref().map(|prompts| file(prompts, None)),
-            options: Options { columns: self.column.clone(), ..Options::default() },
+            options: Options {
+                log: LogOptions { columns: self.column.clone(), ..LogOptions::default() },
+                ..Options::default()
+            },
             ..Job::default()
         })
     }

@@ -15,11 +15,12 @@ pub struct TraceSection {
     /// File of the requests, CSV.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests: Option<PathBuf>,
-    /// File of the prompts' embeddings, `.npy`, a row for each request. Stand-ins are made if absent.
+    /// File of the prompts' embeddings, a row for each request: `.npy` of f16, f32 or f64, or `FILE.npz:ARRAY`. f32 in
+    /// rows is mapped, the others are converted. Stand-ins are made if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_embeddings: Option<PathBuf>,
-    /// File of the embeddings of the images that the requests would produce, `.npy`, a row for each request. Stand-ins
-    /// are made if absent.
+    /// File of the embeddings of the images that the requests would produce, like `prompt_embeddings`. Stand-ins are made
+    /// if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_embeddings: Option<PathBuf>,
     /// File of the embeddings that are cached before the first request, oldest first, `.npy`: of images, or of prompts

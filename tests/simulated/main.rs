@@ -28,6 +28,7 @@ mod golden;
 mod invariants;
 mod layering;
 mod library;
+mod logs;
 mod network;
 mod page;
 mod paper;

@@ -56,10 +56,10 @@ fn embeddings_follow_their_rows() {
 fn bad_usage_and_bad_input_exit_with_2() {
     let folder = Folder::new(&[("p.txt", "a\nb\n"), ("bad.csv", "arrival_s\nNaN\n"), ("x.csv", "x,y\n1,z\n")]);
     let cases: [(&[&str], &str); 8] = [
-        (&["import", "--out", "o"], "--prompts"),
+        (&["import", "--out", "o"], "<LOG>"),
         (&["import", "--prompts", "p.txt", "--out", "o"], "p.txt: has no arrival times"),
         (&["import", "--prompts", "none.txt", "--out", "o"], "none.txt: cannot be read"),
-        (&["import", "--prompts", "x.csv", "--out", "o"], "the format is not recognised"),
+        (&["import", "--prompts", "x.csv", "--out", "o"], "no column looks like the time of arrival or the prompt"),
         (&["import", "--prompts", "p.txt", "--prompts-format", "word", "--out", "o"], "parti-prompts"),
         (&["import", "--prompts", "p.txt", "--rate-per-min", "0", "--out", "o"], "expected a number from 1e-9"),
         (&["import", "--prompts", "p.txt", "--from=-1", "--out", "o"], "expected seconds from 0"),

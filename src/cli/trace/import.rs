@@ -11,7 +11,7 @@ use crate::cli::arguments::Expected;
 use crate::time::{MAX_INPUT_S, Time};
 use crate::trace::REQUESTS;
 use crate::trace::import::{
-    self, ColumnChoice, Format, InputFile, Job, Options, Pace, Reading, Record, Selection, TimeUnit,
+    self, ColumnChoice, Format, InputFile, Job, LogOptions, Options, Pace, Reading, Record, Selection, TimeUnit,
 };
 
 const EXAMPLES: &str = "\
@@ -36,7 +36,7 @@ pub(in crate::cli) struct Import {
     /// Format of the log; guessed if absent
     #[arg(long, value_name = "FORMAT", value_parser = format_parser(), requires = "log")]
     log_format: Option<Format>,
-    /// Take a column of the log for a column of the trace (arrival_s, prompt, tenant, status, ...), by its name or by
+    /// Take a column of the log for a column of the trace (`arrival_s`, `prompt`, `tenant`, ...), by its name or by
     /// the dotted name of a key in JSON; OURS= reads none (repeatable)
     #[arg(long, value_name = "OURS=THEIRS", requires = "log")]
     column: Vec<ColumnChoice>,
@@ -55,7 +55,8 @@ pub(in crate::cli) struct Import {
     /// Format of the arrivals; guessed if absent
     #[arg(long, value_name = "FORMAT", value_parser = format_parser(), requires = "arrivals")]
     arrivals_format: Option<Format>,
-    /// Sort a trace in modm's own format by arrival; equal times keep their order. Other formats are always sorted
+    /// Sort a trace in modm's own format by arrival; equal times keep their order. LOG and other formats are always
+    /// sorted
     #[arg(long)]
     sort: bool,
     /// Keep requests of a log or an alibaba-genai trace that are left out otherwise
@@ -86,8 +87,8 @@ pub(in crate::cli) struct Import {
     /// Merge a trace in modm's own format into the result, by time (repeatable)
     #[arg(long, value_name = "FILE")]
     merge: Vec<PathBuf>,
-    /// Prompt embeddings, a row for each row of the log or of the prompts' file: .npy, .npz:ARRAY or .parquet:COLUMN; the
-    /// rows of the result are written beside it
+    /// Prompt embeddings, a row for each row of the log or of the prompts' file: .npy, .npz:ARRAY or .parquet:COLUMN;
+    /// the rows of the result are written beside it
     #[arg(long, value_name = "FILE", conflicts_with = "merge")]
     prompt_embeddings: Option<PathBuf>,
     /// Image embeddings, in the same way
@@ -140,7 +141,8 @@ pub(in crate::cli) fn run(arguments: &Import) -> anyhow::Result<()> {
 /// Prints what was read, and what was done to it.
 pub(in crate::cli) fn print_record(record: &Record) {
     for input in &record.inputs {
-        let rows = input.rows.map_or_else(String::new, |rows| format!(", {rows} rows"));
+        let of = input.rows_of_file.map_or_else(String::new, |of| format!(" of {of}"));
+        let rows = input.rows.map_or_else(String::new, |rows| format!(", {rows}{of} rows"));
         out!("{}: {}{rows}", input.role, input.file.display());
         input.notes.iter().for_each(|note| out!("  {note}"));
     }
@@ -150,17 +152,17 @@ pub(in crate::cli) fn print_record(record: &Record) {
 impl Import {
     fn job(&self) -> Job {
         let file = |file: &Option<PathBuf>, format| file.clone().map(|file| InputFile { file, format });
+        let names_columns = !self.column.is_empty() || self.time_unit.is_some();
         Job {
-            // A user who names columns says that the file is a log.
-            log: file(&self.log, self.log_format.or((!self.column.is_empty()).then_some(Format::Log))),
+            // A user who names columns or their unit says that the file is a log.
+            log: file(&self.log, self.log_format.or(names_columns.then_some(Format::Log))),
             prompts: file(&self.prompts, self.prompts_format),
             arrivals: file(&self.arrivals, self.arrivals_format),
             options: Options {
                 sort: self.sort,
                 keep_unfinished: self.keep.contains(&Keep::Unfinished),
                 keep_image_to_image: self.keep.contains(&Keep::ImageToImage),
-                columns: self.column.clone(),
-                time_unit: self.time_unit,
+                log: LogOptions { columns: self.column.clone(), time_unit: self.time_unit, ..LogOptions::default() },
             },
             selection: Selection {
                 from: self.from,

@@ -36,9 +36,10 @@ mod tests {
     fn says_what_is_wrong() {
         let error = |text: &str| import("a.csv", text.as_bytes(), None, Options::default()).err().unwrap();
         assert!(
-            error("TIMESTAMP,x\n2023-11-16,1\n").starts_with("a.csv:2: TIMESTAMP = \"2023-11-16\": expected a time")
+            error("TIMESTAMP,ContextTokens\n2023-11-16,1\n")
+                .starts_with("a.csv:2: TIMESTAMP = \"2023-11-16\": expected a time")
         );
-        assert!(error("TIMESTAMP,x\n1990-01-01 00:00:00,1\n2020-01-01 00:00:00,1\n").contains("ten years"));
+        assert!(error("TIMESTAMP,ContextTokens\n1990-01-01 00:00:00,1\n2020-01-01 00:00:00,1\n").contains("ten years"));
     }
 
     #[test]

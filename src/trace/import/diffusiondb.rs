@@ -119,7 +119,7 @@ mod tests {
     use parquet::schema::parser::parse_message_type;
 
     use super::super::tests::{import, notes};
-    use super::super::{Options, Source};
+    use super::super::{Format, Options, Source};
 
     /// Makes a file as the data set's own tools write it. `time` is the type of the column of times.
     fn sample(time: &str, times: &[i64]) -> Vec<u8> {
@@ -177,7 +177,8 @@ mod tests {
 
     #[test]
     fn says_what_is_wrong() {
-        let error = |bytes: &[u8]| import("m.parquet", bytes, None, Options::default()).err().unwrap();
+        let error =
+            |bytes: &[u8]| import("m.parquet", bytes, Some(Format::DiffusionDb), Options::default()).err().unwrap();
         let good = sample("TIMESTAMP(MILLIS,true)", &[0, 1, 2]);
         assert!(error(&good[..good.len() - 9]).starts_with("m.parquet: cannot be read as parquet"));
         assert!(error(b"PAR1").starts_with("m.parquet: cannot be read as parquet"));

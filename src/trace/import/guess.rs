@@ -45,7 +45,8 @@ pub(super) fn guess(path: &Path, bytes: &[u8]) -> Result<Format, InputError> {
     } else {
         let formats = Format::ALL.map(Format::name).join(", ");
         let message = format!(
-            "the format is not recognised: say which with --log-format, --prompts-format or --arrivals-format: {formats}"
+            "the format is not recognised: say which with --log-format, --prompts-format or \
+             --arrivals-format: {formats}"
         );
         return Err(InputError::new(path, message).line(1).value("first line", line));
     };
@@ -64,14 +65,16 @@ pub(super) fn not_a_list(bytes: &[u8]) -> Option<String> {
     Some(format!("a table with the columns {}", table.columns.join(", ")))
 }
 
-/// Returns whether a text with several columns is plainly a table: its header has usual names of times and prompts, and
-/// the next line as many fields. A list of prompts has commas as well.
+/// Returns whether a text with several columns is plainly a table: its header has usual names, that of a time or a
+/// prompt among them, and the next line as many fields. A list of prompts has commas as well, so that one name between
+/// commas is not enough.
 fn is_log(table: &Delimited) -> bool {
     let has = |field: LogField| table.columns.iter().any(|name| is_usual_of(field, name));
-    let known =
-        table.columns.iter().filter(|name| LogField::ALL.into_iter().any(|field| is_usual_of(field, name))).count();
+    let is_known = |name: &&String| LogField::ALL.into_iter().any(|field| is_usual_of(field, name));
+    let known = table.columns.iter().filter(is_known).count();
+    let enough = if table.dialect.delimiter == b'\t' { 1 } else { 2 };
     let short = table.columns.iter().all(|name| name.len() <= 40 && name.split_whitespace().count() <= 3);
-    short && known >= 2 && table.has_fitting_rows() && (has(LogField::Arrival) || has(LogField::Prompt))
+    short && known >= enough && table.has_fitting_rows() && (has(LogField::Arrival) || has(LogField::Prompt))
 }
 
 /// Returns the beginning of the first line. A binary file or JSON on one line has no end of line for many megabytes.
@@ -150,7 +153,9 @@ mod tests {
         let said = |text: &str| not_a_list(text.as_bytes());
         assert_eq!(said("ts,prompt\n1,a\n").as_deref(), Some("a table with the columns ts, prompt"));
         assert_eq!(said("{\"prompt\": \"a\"}\n").as_deref(), Some("JSON"));
+        assert_eq!(said("Prompt\tNote\na cat\tx\n").as_deref(), Some("a table with the columns Prompt, Note"));
         assert_eq!(said("a cat, a dog\na bird, text\n"), None);
+        assert_eq!(said("prompt, on time\na bird, text\n"), None);
         assert_eq!(said("time, input, the quiet text of an old and weary man\nx\n"), None);
     }
 }

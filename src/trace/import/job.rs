@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{ColumnChoice, Combined, Format, LogField, Note, Options, Selection, Source, combine, merge, read};
+use super::{
+    ColumnChoice, Combined, Format, LogField, LogOptions, Note, Options, Selection, Source, combine, merge, read,
+};
 use crate::embedding::EmbeddingMatrix;
 use crate::input::{InputError, sha256};
 use crate::output::{OutputError, prepare, refuse_earlier, remove_file, write_atomic};
@@ -43,9 +45,10 @@ pub struct Job {
     pub selection: Selection,
     /// Traces in the format of this program that are merged into the result by time.
     pub merge: Vec<PathBuf>,
-    /// Prompt embeddings, one row for each row of the prompts' file.
+    /// Prompt embeddings, a row for each row of the prompts' file or for each row of it that is used: `.npy`,
+    /// `FILE.npz:ARRAY` or `FILE.parquet:COLUMN`.
     pub prompt_embeddings: Option<PathBuf>,
-    /// Image embeddings, one row for each row of the prompts' file.
+    /// Image embeddings, in the same way.
     pub image_embeddings: Option<PathBuf>,
     /// Folder for the trace.
     pub out: PathBuf,
@@ -66,6 +69,9 @@ pub struct ReadFile {
     /// Number of rows, if the file has rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<usize>,
+    /// Number of rows of the file, if some of them are left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows_of_file: Option<usize>,
     /// SHA-256 of the file.
     pub sha256: String,
     /// Notes on what was done to the rows.
@@ -114,16 +120,17 @@ impl Job {
         let log = self.log.as_ref().filter(|_| self.prompts.is_none() || self.arrivals.is_none());
         let mut files = Vec::new();
         // The options name columns of the log, so the file beside it is read without them.
-        let beside = Options { columns: Vec::new(), time_unit: None, ..self.options.clone() };
+        let beside = Options { log: LogOptions::default(), ..self.options.clone() };
         let options = |of_log: bool| if of_log || log.is_none() { self.options.clone() } else { beside.clone() };
         if let Some(arrivals) = &self.arrivals {
             files.push((arrivals, "arrivals", options(false)));
         }
         if let Some(log) = log {
             let mut options = options(true);
-            if self.prompts.is_some() && options.columns.iter().all(|choice| choice.ours != LogField::Prompt) {
+            options.log.preferred = true;
+            if self.prompts.is_some() && options.log.columns.iter().all(|choice| choice.ours != LogField::Prompt) {
                 // Prompts come from the other file, so a row without one is a request too.
-                options.columns.push(ColumnChoice { ours: LogField::Prompt, theirs: None });
+                options.log.columns.push(ColumnChoice { ours: LogField::Prompt, theirs: None });
             }
             files.push((log, "log", options));
         }
@@ -170,7 +177,7 @@ pub fn run(job: &Job, reading: &dyn Reading) -> Result<Record, MakeError> {
             Some(ReadEmbeddings { file, matrix }) => {
                 write_embeddings(&matrix, &combined.prompt_rows, &target)?;
                 let (sha256, rows) = (sha256(&file)?, Some(matrix.rows()));
-                inputs.push(ReadFile { role, file, format: None, rows, sha256, notes: Vec::new() });
+                inputs.push(ReadFile { role, file, format: None, rows, rows_of_file: None, sha256, notes: Vec::new() });
             }
             // The embeddings of an earlier trace do not belong to this one.
             None if job.force => remove_file(&target)?,
@@ -195,6 +202,7 @@ fn read_source(
         file: file.clone(),
         format: Some(format.name()),
         rows: Some(source.len()),
+        rows_of_file: source.kept.as_ref().map(|kept| kept.of).filter(|&of| of != source.len()),
         sha256: sha256(file)?,
         notes: source.notes.clone(),
     });
@@ -219,6 +227,7 @@ fn merge_others(
             file: file.clone(),
             format: Some(Format::Modm.name()),
             rows: Some(trace.len()),
+            rows_of_file: None,
             sha256: sha256(file)?,
             notes: Vec::new(),
         });

@@ -206,9 +206,18 @@ pub struct Options {
     pub keep_unfinished: bool,
     /// True if requests that start from an image are kept: image-to-image and inpainting.
     pub keep_image_to_image: bool,
-    /// Columns of a log that the user names.
+    /// Options for logs.
+    pub log: LogOptions,
+}
+
+/// Options for logs of services.
+#[derive(Clone, Debug, Default)]
+pub struct LogOptions {
+    /// True if a table in the format of this program is read as a log: in any order, with times in any notation.
+    pub preferred: bool,
+    /// Columns that the user names; the others are guessed.
     pub columns: Vec<ColumnChoice>,
-    /// Unit of a log's times that are numbers; found from the column's name and the magnitude if absent.
+    /// Unit of times that are numbers; found from the column's name and the magnitude if absent.
     pub time_unit: Option<TimeUnit>,
 }
 
@@ -233,7 +242,16 @@ pub fn read(
     let map = input::map(path)?;
     let content = container::unpack(path, &map)?;
     let bytes = &*content.bytes;
-    let chosen = format.map_or_else(|| guess::guess(path, bytes), Ok)?;
+    let chosen = match format.map_or_else(|| guess::guess(path, bytes), Ok)? {
+        Format::Modm if format.is_none() && options.log.preferred => Format::Log,
+        chosen => chosen,
+    };
+    let names_columns =
+        options.log.time_unit.is_some() || options.log.columns.iter().any(|choice| choice.theirs.is_some());
+    if names_columns && chosen != Format::Log {
+        let message = format!("the columns of {chosen} are fixed: --column and --time-unit go with --log-format log");
+        return Err(InputError::new(path, message));
+    }
     let file = File { path, bytes, progress };
     let mut source = match chosen {
         Format::Modm => ours::read(&file, options.sort)?,
@@ -278,6 +296,7 @@ mod tests {
     use super::*;
 
     /// Reads a text as a file with this name.
+    #[expect(clippy::needless_pass_by_value, reason = "tests make their options on the spot")]
     pub(super) fn import(
         name: &str,
         content: &[u8],
@@ -292,6 +311,7 @@ mod tests {
     }
 
     /// Reads a real file. If the file is not there, prints a message and returns `None`.
+    #[expect(clippy::needless_pass_by_value, reason = "tests make their options on the spot")]
     pub(super) fn real(name: &str, options: Options) -> Option<Source> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);
         if !path.exists() {

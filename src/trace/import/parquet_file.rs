@@ -1,5 +1,5 @@
-//! Parquet files: opening, errors in place of the crate's panics, names of the codecs that are not built in, and columns
-//! of embeddings. The crate asserts facts that a damaged file may break.
+//! Parquet files: opening, errors in place of the crate's panics, names of the codecs that are not built in, and
+//! columns of embeddings. The crate asserts facts that a damaged file may break.
 
 use std::panic;
 use std::path::Path;

@@ -23,8 +23,8 @@ pub(super) fn read(file: &File<'_>) -> Result<Source, InputError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Options;
     use super::super::tests::{import, real};
+    use super::super::{Format, Options};
 
     #[test]
     fn quotes_are_characters() {
@@ -36,7 +36,9 @@ mod tests {
 
     #[test]
     fn says_what_is_wrong() {
-        let error = |text: &str| import("p.tsv", text.as_bytes(), None, Options::default()).err().unwrap();
+        let error = |text: &str| {
+            import("p.tsv", text.as_bytes(), Some(Format::PartiPrompts), Options::default()).err().unwrap()
+        };
         assert_eq!(
             error("Prompt\tCategory\na\tb\n"),
             "p.tsv:1: header = Prompt,Category: expected a column Challenge: PartiPrompts has Prompt, Category, Challenge"

@@ -25,8 +25,9 @@ pub(super) fn parse(text: &str) -> Option<u64> {
     date(text).map(|date| date.nanoseconds)
 }
 
-/// Reads a time `YYYY-MM-DD HH:MM:SS[.fraction][offset]`. The date may have slashes, a `T` may replace the space, a comma
-/// the point. An offset is `Z`, `UTC`, `+hh`, `+hhmm` or `+hh:mm`. Digits of the fraction beyond nanoseconds are cut.
+/// Reads a time `YYYY-MM-DD HH:MM:SS[.fraction][offset]`. The date may have slashes, a `T` may replace the space, a
+/// comma the point. An offset is `Z`, `UTC`, `+hh`, `+hhmm` or `+hh:mm`. Digits of the fraction beyond nanoseconds are
+/// cut.
 pub(super) fn date(text: &str) -> Option<Date> {
     let text = text.trim();
     // In ASCII every byte is the start of a character, so the slices below cannot panic.
@@ -60,21 +61,19 @@ pub(super) fn date(text: &str) -> Option<Date> {
         }
         None => (0, rest),
     };
-    let offset_s = offset(rest.trim_start())?;
+    let rest = rest.trim_start();
+    let offset_s = if rest.is_empty() { 0 } else { offset(rest)? };
     let seconds = ((days_since_1970(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
     // The product is made only for a valid year: nanoseconds up to the year 2200 are below 2^63.
-    let seconds = seconds.checked_add_signed(-offset_s.unwrap_or(0))?;
+    let seconds = seconds.checked_add_signed(-offset_s)?;
     let nanoseconds = seconds * NANOSECONDS_PER_SECOND + fraction;
-    Some(Date { nanoseconds, has_offset: offset_s.is_some() })
+    Some(Date { nanoseconds, has_offset: !rest.is_empty() })
 }
 
-/// Returns the offset from UTC in seconds that a text is; `Some(None)` for an empty text.
-fn offset(text: &str) -> Option<Option<i64>> {
-    if text.is_empty() {
-        return Some(None);
-    }
+/// Returns the offset from UTC in seconds that a text is.
+fn offset(text: &str) -> Option<i64> {
     if ["Z", "z", "UTC", "GMT"].contains(&text) {
-        return Some(Some(0));
+        return Some(0);
     }
     let (sign, rest) = match text.split_at_checked(1)? {
         ("+", rest) => (1, rest),
@@ -88,7 +87,8 @@ fn offset(text: &str) -> Option<Option<i64>> {
         _ => return None,
     };
     let (hours, minutes) = (digits(hours)?, digits(minutes)?);
-    (hours < 24 && minutes < 60).then(|| Some(sign * (hours * 3600 + minutes * 60) as i64))
+    let seconds = i64::try_from(hours * 3600 + minutes * 60).ok()?;
+    (hours < 24 && minutes < 60).then_some(sign * seconds)
 }
 
 fn digits(text: &str) -> Option<u64> {

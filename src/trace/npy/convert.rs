@@ -46,16 +46,15 @@ impl NumberType {
     /// Reads a number from its bytes.
     fn read(self, bytes: &[u8]) -> f32 {
         let mut ordered = [0; 8];
-        let ordered = &mut ordered[..self.size];
-        ordered.copy_from_slice(bytes);
+        ordered[..self.size].copy_from_slice(bytes);
         if self.is_big_endian {
-            ordered.reverse();
+            ordered[..self.size].reverse();
         }
-        match *ordered {
-            [a, b] => from_half(u16::from_le_bytes([a, b])),
-            [a, b, c, d] => f32::from_le_bytes([a, b, c, d]),
-            [a, b, c, d, e, f, g, h] => f64::from_le_bytes([a, b, c, d, e, f, g, h]) as f32,
-            _ => f32::NAN,
+        let bits = u64::from_le_bytes(ordered);
+        match self.size {
+            2 => from_half(bits as u16),
+            4 => f32::from_bits(bits as u32),
+            _ => f64::from_bits(bits) as f32,
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Embeddings in `.npy` files, and in `.npz` archives of them: two-dimensional arrays of f16, f32 or f64. Little-endian f32
-//! in C order are mapped into memory; all others are converted to that when they are read. Any other array is an input
-//! error that says what was found.
+//! Embeddings in `.npy` files, and in `.npz` archives of them: two-dimensional arrays of f16, f32 or f64. Little-endian
+//! f32 in C order are mapped into memory; all others are converted to that when they are read. Any other array is an
+//! input error that says what was found.
 
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};

@@ -29,8 +29,12 @@ fn formats() {
         arrivals("x.txt", b"a\n\xff\n", ":2: prompt = \u{fffd}: expected UTF-8 text"),
         arrivals("x.txt", "a cat\n", ": has no arrival times: name a file that has them with --arrivals"),
         arrivals("x.bin", b"\x00\x01", ":1: first line = \\u{0}\\u{1}: the format is not recognised: say which with *"),
-        arrivals("x.csv", "x,y\n1,2\n", ":1: first line = x,y: the format is not recognised: *"),
-        arrivals("x.tsv", "Prompt\tCategory\na\tb\n", ":1: header = Prompt,Category: expected a column Challenge: *"),
+        arrivals(
+            "x.csv",
+            "x,y\n1,2\n",
+            ": no column looks like the time of arrival or the prompt: say which with --column arrival_s=NAME *",
+        ),
+        arrivals("x.tsv", "Prompt\tCategory\na\tb\n", ": no column looks like the time of arrival: say which *"),
         arrivals("x.tsv", "Prompt\tCategory\tChallenge\na\tb\n", ":2: fields = 2: expected 3, as in the first line; *"),
         arrivals(
             "x.json",
@@ -43,13 +47,17 @@ fn formats() {
             &format!(":1: invalid type: integer 5, expected a string; {mjhq}"),
         ),
         arrivals("x.json", "{\"a\":{\n\"category\":\"x\"}}", &format!(":2: missing field prompt; {mjhq}")),
-        arrivals("x.json", "{}", ": expected at least one row that can be used"),
+        arrivals("x.json", "{}", ": no column looks like the time of arrival or the prompt: *"),
         arrivals("x.json", "{\"a\":".repeat(5000), ":1: EOF *"),
-        arrivals("x.csv", "TIMESTAMP,a\nsoon,1\n", ":2: TIMESTAMP = \"soon\": expected a time from 1970 to 2199 *"),
-        arrivals("x.csv", "TIMESTAMP,a\n", ": expected at least one row that can be used"),
         arrivals(
             "x.csv",
-            "TIMESTAMP,a\n1990-01-01 00:00:00,1\n2020-01-01 00:00:00,1\n",
+            "TIMESTAMP,ContextTokens\nsoon,1\n",
+            ":2: TIMESTAMP = \"soon\": expected a time from 1970 to 2199 *",
+        ),
+        arrivals("x.csv", "TIMESTAMP,ContextTokens\n", ": expected at least one row that can be used"),
+        arrivals(
+            "x.csv",
+            "TIMESTAMP,ContextTokens\n1990-01-01 00:00:00,1\n2020-01-01 00:00:00,1\n",
             ": span in seconds = 946684800: expected at most ten years from first to last",
         ),
         arrivals("x.txt", "1,2\n-3,4\n", ":2: arrival = \"-3\": expected milliseconds from 0 to ten years"),
@@ -89,7 +97,8 @@ fn parquet() {
     damaged.extend((0..400_u32).map(|i| (i * i % 251) as u8));
     damaged.extend(300_u32.to_le_bytes());
     damaged.extend(b"PAR1");
-    let cases = [Vec::new(), b"PAR1".to_vec(), garbage, damaged];
+    let cases = [b"PAR1".to_vec(), garbage, damaged];
+    all([arrivals("x.parquet", "", ": is empty: expected a row for each request")]);
     all(cases.iter().map(|content| arrivals("x.parquet", content, ": cannot be read as parquet: *")));
 }
 
@@ -160,6 +169,6 @@ fn flags_out_of_range() {
         usage("--prompts-format", "x", "possible values: modm, list"),
         usage("--keep", "x", "possible values: unfinished"),
         usage("--shuffle", "x", "invalid value 'x' for '--shuffle"),
-        folder.usage_error(&["trace", "import", "--out", "results"], "--prompts <FILE>"),
+        folder.usage_error(&["trace", "import", "--out", "results"], "<LOG>"),
     ]);
 }

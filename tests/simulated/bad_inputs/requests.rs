@@ -14,9 +14,9 @@ fn refused(content: impl AsRef<[u8]>, message: &str) -> Result<(), String> {
 #[test]
 fn times() {
     let bad = ["", "x", "NaN", "nan", "inf", "-inf", "-1", "1e300", "315360001", "0x10", "1_0", "1e", "\u{663}"];
-    all(bad
-        .into_iter()
-        .map(|value| refused(format!("{HEADER}{value},a,p,t,\n"), &format!(":2: arrival_s = \"{value}\": {SECONDS}"))));
+    all(bad.into_iter().map(|value| {
+        refused(format!("{HEADER}{value},a,p,t,\n"), &format!(":2: arrival_s = \"{value}\": {SECONDS}; *"))
+    }));
     all(bad.into_iter().skip(1).map(|value| {
         refused(format!("{HEADER}0,a,p,t,\n1,b,p,t,{value}\n"), &format!(":3: deadline_s = \"{value}\": {SECONDS}"))
     }));
@@ -91,7 +91,7 @@ fn bytes() {
     let with = |bytes: &[u8]| [HEADER.as_bytes(), bytes].concat();
     let utf16: Vec<u8> = REQUESTS.encode_utf16().flat_map(u16::to_le_bytes).collect();
     all([
-        refused(with(b"\xff,a,p,t,\n"), &format!(":2: arrival_s = \"\u{fffd}\": {SECONDS}")),
+        refused(with(b"\xff,a,p,t,\n"), &format!(":2: arrival_s = \"\u{fffd}\": {SECONDS}; *")),
         refused(with(b"1,\xff,p,t,\n"), ":2: request_id = \"\u{fffd}\": expected UTF-8 text"),
         refused(with(b"1,a,\xff,t,\n"), ":2: prompt = \"\u{fffd}\": expected UTF-8 text"),
         refused(with(b"1,a,p,\xff,\n"), ":2: tenant = \"\u{fffd}\": expected UTF-8 text"),

@@ -1,5 +1,5 @@
-//! Values of a log as its file has them: text, numbers, truth values, times, lists, or nothing. CSV has text alone, JSON
-//! and Parquet have types. Each conversion says `None` for a value that is of another type.
+//! Values of a log as its file has them: text, numbers, truth values, times, lists, or nothing. CSV has text alone,
+//! JSON and Parquet have types. Each conversion says `None` for a value that is of another type.
 
 use std::borrow::Cow;
 
@@ -23,7 +23,7 @@ pub(super) enum Cell<'a> {
 /// Texts that writers put in place of no value. A prompt may be one of them, so prompts are compared with none.
 const NOTHING: [&str; 8] = ["null", "NULL", "None", "nan", "NaN", "NA", "N/A", "\\N"];
 
-impl<'a> Cell<'a> {
+impl Cell<'_> {
     /// Returns the name of the value's type, with an article.
     pub(super) const fn type_name(&self) -> &'static str {
         match self {
@@ -108,8 +108,8 @@ impl<'a> Cell<'a> {
     }
 }
 
-/// Reads a decimal number as a count of parts of `10^-9`, without rounding. Digits beyond those are cut. A number with an
-/// exponent is read as a floating-point number.
+/// Reads a decimal number as a count of parts of `10^-9`, without rounding. Digits beyond those are cut. A number with
+/// an exponent is read as a floating-point number.
 pub(super) fn billionths(text: &str) -> Option<i128> {
     let text = text.trim();
     let (negative, digits) = match text.strip_prefix('-') {

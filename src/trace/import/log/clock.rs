@@ -68,8 +68,7 @@ impl TimeUnit {
     }
 }
 
-/// Least number that counts from 1970, in seconds: 1973-03-03. Smaller ones count from the start of the log, which lasts
-/// at most ten years only where the unit is given.
+/// Least number that counts from 1970, in seconds: 1973-03-03. Smaller ones count from the start of the log.
 const LEAST_EPOCH: i128 = 100_000_000;
 
 /// Number from which no date counts in seconds any more: the year 2200.
@@ -172,8 +171,10 @@ fn as_date(cell: &Cell<'_>) -> Option<Instant> {
 fn as_number(cell: &Cell<'_>) -> Option<i128> {
     match cell {
         Cell::Integer(number) => Some(i128::from(*number) * 1_000_000_000),
-        // A 64-bit number since 1970 in seconds is exact to some 200 ns.
-        Cell::Float(number) if number.abs() < 1e20 => Some((number * 1e9).round() as i128),
+        Cell::Float(number) if number.abs() < 1e20 => {
+            // The product alone would round whole numbers of microseconds.
+            Some(number.trunc() as i128 * 1_000_000_000 + (number.fract() * 1e9).round() as i128)
+        }
         Cell::Text(text) => billionths(text),
         _ => None,
     }

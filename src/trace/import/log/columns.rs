@@ -6,246 +6,10 @@ use std::path::Path;
 use std::str::FromStr;
 
 use super::cell::Cell;
-use super::clock::{Clock, TimeUnit};
-use super::status::{End, StatusKind};
-use super::wishes;
+use super::clock::TimeUnit;
+use super::fields::{LogField, key_of, rank};
+use super::status::StatusKind;
 use crate::input::InputError;
-
-/// Property of a request that a column of a log may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogField {
-    /// Time of arrival.
-    Arrival,
-    /// Prompt.
-    Prompt,
-    /// Negative prompt.
-    NegativePrompt,
-    /// End of the request, by which rows are left out.
-    Status,
-    /// Label.
-    RequestId,
-    /// Tenant.
-    Tenant,
-    /// Deadline.
-    Deadline,
-    /// Width and height in one text, `1024x768`.
-    Size,
-    /// Width in pixels.
-    Width,
-    /// Height in pixels.
-    Height,
-    /// Denoising steps.
-    Steps,
-    /// Number of images.
-    Images,
-    /// Guidance.
-    Guidance,
-    /// Checkpoint.
-    Checkpoint,
-    /// LoRAs, between semicolons.
-    Loras,
-    /// Seconds that the request was executed for.
-    Executed,
-    /// Size of the image in bytes.
-    ImageBytes,
-}
-
-use LogField as F;
-
-impl LogField {
-    /// All fields, in the order in which columns are given to them.
-    pub const ALL: [Self; 17] = [
-        F::Arrival,
-        F::Prompt,
-        F::NegativePrompt,
-        F::Status,
-        F::RequestId,
-        F::Tenant,
-        F::Deadline,
-        F::Size,
-        F::Width,
-        F::Height,
-        F::Steps,
-        F::Images,
-        F::Guidance,
-        F::Checkpoint,
-        F::Loras,
-        F::Executed,
-        F::ImageBytes,
-    ];
-
-    /// Returns the name of the field on the command line, which is its column in a trace where it has one.
-    pub const fn name(self) -> &'static str {
-        match self {
-            F::Arrival => "arrival_s",
-            F::Prompt => "prompt",
-            F::NegativePrompt => "negative_prompt",
-            F::Status => "status",
-            F::RequestId => "request_id",
-            F::Tenant => "tenant",
-            F::Deadline => "deadline_s",
-            F::Size => "size",
-            F::Width => "width",
-            F::Height => "height",
-            F::Steps => "steps",
-            F::Images => "images",
-            F::Guidance => "guidance",
-            F::Checkpoint => "checkpoint",
-            F::Loras => "loras",
-            F::Executed => "exec_s",
-            F::ImageBytes => "image_bytes",
-        }
-    }
-
-    /// Returns usual names, the most telling first: words in lower case without what is between them and without a unit.
-    const fn usual(self) -> &'static [&'static str] {
-        match self {
-            F::Arrival => &[
-                "arrival",
-                "arrivaltime",
-                "arrivaltimestamp",
-                "arrivedat",
-                "requesttime",
-                "requesttimestamp",
-                "requestedat",
-                "submittime",
-                "submissiontime",
-                "submittedat",
-                "enqueuedat",
-                "queuedat",
-                "receivedat",
-                "createdat",
-                "createtime",
-                "creationtime",
-                "created",
-                "starttime",
-                "starttimestamp",
-                "startedat",
-                "timestamp",
-                "ts",
-                "time",
-                "datetime",
-                "eventtime",
-                "unixtime",
-                "epoch",
-                "date",
-                "start",
-                "t",
-            ],
-            F::Prompt => &[
-                "prompt",
-                "prompttext",
-                "positiveprompt",
-                "textprompt",
-                "userprompt",
-                "inputtext",
-                "textinput",
-                "text",
-                "texts",
-                "caption",
-                "input",
-                "query",
-                "description",
-            ],
-            F::NegativePrompt => &["negativeprompt", "negprompt", "promptnegative"],
-            F::Status => &[
-                "status",
-                "requeststatus",
-                "jobstatus",
-                "taskstatus",
-                "state",
-                "outcome",
-                "result",
-                "statuscode",
-                "httpstatus",
-                "httpstatuscode",
-                "httpcode",
-                "responsecode",
-                "responsestatus",
-                "success",
-                "succeeded",
-                "issuccess",
-                "ok",
-                "error",
-                "errormessage",
-                "errorcode",
-                "exception",
-            ],
-            F::RequestId => &["requestid", "reqid", "jobid", "taskid", "generationid", "traceid", "uuid", "id"],
-            F::Tenant => &[
-                "tenant",
-                "tenantid",
-                "userid",
-                "user",
-                "username",
-                "uid",
-                "accountid",
-                "account",
-                "customerid",
-                "customer",
-                "organizationid",
-                "organization",
-                "orgid",
-                "org",
-                "clientid",
-                "client",
-                "groupid",
-                "sessionid",
-                "session",
-                "conversationid",
-            ],
-            F::Deadline => &["deadline", "deadlineat", "due", "dueat", "duetime"],
-            F::Size => &["size", "imagesize", "resolution", "imageresolution", "dimensions"],
-            F::Width => &["width", "imagewidth"],
-            F::Height => &["height", "imageheight"],
-            F::Steps => {
-                &["steps", "numinferencesteps", "inferencesteps", "numsteps", "samplingsteps", "denoisingsteps"]
-            }
-            F::Images => &["images", "numimages", "numimagesperprompt", "imagesperprompt", "nimages", "n"],
-            F::Guidance => &["guidance", "guidancescale", "cfg", "cfgscale"],
-            F::Checkpoint => &["checkpoint", "checkpointid", "checkpointname"],
-            F::Loras => &["loras", "lora"],
-            F::Executed => &["exec", "exectime", "execution", "executiontime"],
-            F::ImageBytes => &["imagebytes"],
-        }
-    }
-
-    /// Returns whether the unit of a number is read from its column's name.
-    const fn is_timed(self) -> bool {
-        matches!(self, F::Arrival | F::Deadline | F::Executed)
-    }
-
-    /// Returns the kind of value that the field takes, with an article, for errors.
-    const fn accepted(self) -> &'static str {
-        match self {
-            F::Arrival => "a date with a time, or a number",
-            F::Prompt => "text",
-            F::Status => "a word or code that says whether the request succeeded",
-            F::Size => "a text like 1024x768",
-            F::Deadline | F::Width | F::Height | F::Steps | F::Images | F::Guidance | F::Executed | F::ImageBytes => {
-                "a number"
-            }
-            F::NegativePrompt | F::RequestId | F::Tenant | F::Checkpoint | F::Loras => "text or a number",
-        }
-    }
-
-    /// Returns whether a value other than none can be read as this field.
-    fn takes(self, cell: &Cell<'_>, status: StatusKind) -> bool {
-        match self {
-            F::Arrival => Clock::find([cell], None).is_some(),
-            F::Prompt => {
-                cell.prompt().is_some_and(|text| !text.trim().is_empty() && text.trim().parse::<f64>().is_err())
-            }
-            F::Status => status.end(cell) != End::Unknown,
-            F::Size => wishes::size(cell).is_some(),
-            F::Deadline => cell.number().is_some() || Clock::find([cell], None).is_some(),
-            F::Width | F::Height | F::Steps | F::Images | F::Guidance | F::Executed | F::ImageBytes => {
-                cell.number().is_some()
-            }
-            F::NegativePrompt | F::RequestId | F::Tenant | F::Checkpoint | F::Loras => cell.name().is_some(),
-        }
-    }
-}
 
 /// Column that the user names for a field; none if the field is not to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -265,13 +29,13 @@ impl FromStr for ColumnChoice {
     type Err = BadChoice;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let names = || F::ALL.map(F::name).join(", ");
+        let names = || LogField::ALL.map(LogField::name).join(", ");
         let Some((ours, theirs)) = text.split_once('=') else {
             return Err(BadChoice(format!("expected OURS=THEIRS, e.g. prompt=text; OURS is one of {}", names())));
         };
         let ours = ours.trim();
-        let field = F::ALL.into_iter().find(|field| field.name() == ours).ok_or_else(|| {
-            let near = nearest(ours, F::ALL.iter().map(|field| field.name()));
+        let field = LogField::ALL.into_iter().find(|field| field.name() == ours).ok_or_else(|| {
+            let near = nearest(ours, LogField::ALL.iter().map(|field| field.name()));
             BadChoice(format!("{ours} is no column of a trace{near}: expected one of {}", names()))
         })?;
         Ok(Self { ours: field, theirs: Some(theirs.trim().to_owned()).filter(|theirs| !theirs.is_empty()) })
@@ -338,7 +102,7 @@ impl Sample<'_> {
         for asked in choices.iter().filter(|asked| asked.theirs.is_some()) {
             choice.chosen.push(self.asked(asked)?);
         }
-        for field in F::ALL {
+        for field in LogField::ALL {
             if choices.iter().all(|asked| asked.ours != field) {
                 self.guess(field, &mut choice);
             }
@@ -395,7 +159,7 @@ impl Sample<'_> {
             let values = &self.values[column];
             // An empty column of errors says that there were none; an empty column of anything else says nothing.
             values.iter().any(|cell| field.takes(cell, status(column)))
-                || (values.is_empty() && (status(column) == StatusKind::Error || field == F::Prompt))
+                || (values.is_empty() && (status(column) == StatusKind::Error || field == LogField::Prompt))
         };
         let mut fitting = found.iter().map(|(_, column)| *column).filter(|&column| fits(column));
         if let Some(column) = fitting.next() {
@@ -425,55 +189,6 @@ impl Sample<'_> {
         let more = if self.columns.len() > 20 { ", ..." } else { "" };
         format!("{}{more}", each.collect::<Vec<_>>().join(", "))
     }
-}
-
-/// Returns the rank of a name among the usual ones of a field, smaller for better; `None` if it is none of them. A name
-/// within an object counts by its last part, after names that stand by themselves.
-fn rank(field: LogField, name: &str) -> Option<(usize, usize)> {
-    let usual = |key: &str| field.usual().iter().position(|usual| *usual == key);
-    let depth = name.matches('.').count();
-    let whole = key_of(name).0;
-    if let Some(at) = usual(&whole) {
-        return Some((at, 0));
-    }
-    // `user.id` is a tenant's by all its words, and no request's by the last one.
-    let is_known = F::ALL.into_iter().any(|other| other.usual().contains(&whole.as_str()));
-    let last = name.rsplit('.').next().map(|last| key_of(last).0).filter(|last| !is_known && last.len() > 2)?;
-    Some((usual(&last)?, depth))
-}
-
-/// Returns whether a name is a usual one of some field.
-pub(super) fn is_usual(name: &str) -> bool {
-    F::ALL.into_iter().any(|field| rank(field, name).is_some())
-}
-
-/// Returns whether a name is a usual one of a field.
-pub(in super::super) fn is_usual_of(field: LogField, name: &str) -> bool {
-    rank(field, name).is_some()
-}
-
-/// Returns a name's words in lower case without what is between them, and the unit that the last word is.
-fn key_of(name: &str) -> (String, Option<TimeUnit>) {
-    let mut words: Vec<String> = vec![String::new()];
-    let mut before_lower = false;
-    for letter in name.chars() {
-        let begins = !letter.is_alphanumeric() || (letter.is_uppercase() && before_lower);
-        if begins && words.last().is_some_and(|word| !word.is_empty()) {
-            words.push(String::new());
-        }
-        if letter.is_alphanumeric()
-            && let Some(word) = words.last_mut()
-        {
-            word.extend(letter.to_lowercase());
-        }
-        before_lower = letter.is_lowercase() || letter.is_ascii_digit();
-    }
-    words.retain(|word| !word.is_empty());
-    let unit = words.last().and_then(|word| TimeUnit::from_word(word)).filter(|_| words.len() > 1);
-    if unit.is_some() {
-        words.pop();
-    }
-    (words.concat(), unit)
 }
 
 /// Returns a question for the name that differs in the fewest letters, if one is near.
@@ -579,18 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn names_have_words_and_units() {
-        for (name, key, unit) in [
-            ("arrival_s", "arrival", Some(TimeUnit::Seconds)),
-            ("createdAtMs", "createdat", Some(TimeUnit::Milliseconds)),
-            ("@timestamp", "timestamp", None),
-            ("Session ID", "sessionid", None),
-            ("TIMESTAMP", "timestamp", None),
-            ("ms", "ms", None),
-            ("", "", None),
-        ] {
-            assert_eq!(key_of(name), (key.to_owned(), unit), "{name}");
-        }
+    fn distances() {
         assert_eq!([distance("kitten", "sitting"), distance("", "ab"), distance("a", "a")], [3, 2, 0]);
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::super::File;
 use super::cell::Cell;
-use super::columns::is_usual;
+use super::fields::is_usual;
 use super::sheet::Visit;
 use crate::input::InputError;
 use crate::trace::table::{Dialect, Table};
@@ -157,7 +157,7 @@ fn quotes_enclose_fields(text: &[u8], delimiter: u8) -> bool {
                     (Some(b'"'), Some(b'"')) => end += 2,
                     (Some(b'"'), None | Some(b'\r' | b'\n')) => break,
                     (Some(b'"'), Some(&next)) if next == delimiter => break,
-                    (None, _) | (Some(b'"'), _) => return false,
+                    (None | Some(b'"'), _) => return false,
                     _ => end += 1,
                 }
             }

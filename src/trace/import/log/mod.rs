@@ -1,6 +1,6 @@
 //! Importer for what services log: a row a request, as CSV in any notation, JSON Lines or Parquet. `sheet` reads rows,
-//! `columns` finds what each column is, `clock` reads times, `rows` decides which rows are used. This file puts them
-//! together and says what was found.
+//! `columns` finds which column is which of the `fields`, `clock` reads times, `rows` decides which rows are used. This
+//! file puts them together and says what was found.
 
 use super::{File, Missing, Note, Options, Source};
 use crate::input::InputError;
@@ -9,6 +9,7 @@ mod cell;
 mod clock;
 mod columns;
 mod delimited;
+mod fields;
 mod json;
 #[cfg(feature = "parquet")]
 mod parquet;
@@ -25,9 +26,10 @@ use rows::Rows;
 use sheet::{SAMPLE, Sheet};
 
 pub use clock::TimeUnit;
-pub(super) use columns::is_usual_of;
-pub use columns::{BadChoice, ColumnChoice, LogField};
+pub use columns::{BadChoice, ColumnChoice};
 pub(super) use delimited::Delimited;
+pub use fields::LogField;
+pub(super) use fields::is_usual_of;
 pub(super) use sheet::is_json;
 
 /// Reads a log.
@@ -39,11 +41,11 @@ pub(super) fn read(file: &File<'_>, options: &Options) -> Result<Source, InputEr
     if file.bytes.trim_ascii().is_empty() {
         return Err(InputError::new(file.path, "is empty: expected a row for each request"));
     }
-    let named: Vec<&str> = options.columns.iter().filter_map(|choice| choice.theirs.as_deref()).collect();
+    let named: Vec<&str> = options.log.columns.iter().filter_map(|choice| choice.theirs.as_deref()).collect();
     let sheet = Sheet::open(file, &named)?;
     let (values, rows_seen) = sample(file, &sheet)?;
     let sample = Sample { file: file.path, columns: sheet.columns(), values: &values };
-    let choice = sample.choose(&options.columns)?;
+    let choice = sample.choose(&options.log.columns)?;
     if choice.find(LogField::Arrival).is_none() && choice.find(LogField::Prompt).is_none() {
         return Err(unknown(file, &sheet, &sample));
     }
@@ -57,6 +59,7 @@ pub(super) fn read(file: &File<'_>, options: &Options) -> Result<Source, InputEr
     notes.extend(choice.ambiguities().map(Note::new));
     notes.extend(choice.unfit.iter().map(Note::new));
     if let Some(Clock::Start(_)) = clock
+        && options.log.time_unit.is_none()
         && schedule_unit(&choice, &sample).is_some()
     {
         notes.push(Note::new(
@@ -116,10 +119,10 @@ fn unknown(file: &File<'_>, sheet: &Sheet, sample: &Sample<'_>) -> InputError {
 fn clock(choice: &Choice, sample: &Sample<'_>, options: &Options) -> Result<Option<Clock>, InputError> {
     let Some(chosen) = choice.find(LogField::Arrival) else { return Ok(None) };
     let values = &sample.values[chosen.column];
-    let unit = options.time_unit.or(chosen.unit);
+    let unit = options.log.time_unit.or(chosen.unit);
     let found = Clock::find(values, unit);
     let found = match (found, schedule_unit(choice, sample)) {
-        (Some(Clock::Start(_)), Some(unit)) if options.time_unit.is_none() => Some(Clock::Start(unit)),
+        (Some(Clock::Start(_)), Some(unit)) if options.log.time_unit.is_none() => Some(Clock::Start(unit)),
         (found, _) => found,
     };
     found.map(Some).ok_or_else(|| {
@@ -130,7 +133,7 @@ fn clock(choice: &Choice, sample: &Sample<'_>, options: &Options) -> Result<Opti
 }
 
 /// Returns the unit of schedules of requests whose keys say what they are, which no number does: Mooncake's traces and
-/// AIPerf's fixed schedules, both in whole milliseconds from the start.
+/// `AIPerf`'s fixed schedules, both in whole milliseconds from the start.
 fn schedule_unit(choice: &Choice, sample: &Sample<'_>) -> Option<TimeUnit> {
     const OF_SCHEDULES: [&str; 5] = ["hash_ids", "input_length", "text_input", "input_text", "texts"];
     const BESIDE_TEXT: [&str; 11] = [
@@ -167,7 +170,9 @@ fn found(choice: &Choice, clock: Option<Clock>, options: &Options) -> String {
         let kind = match (field, clock) {
             (LogField::Arrival, Some(clock)) => {
                 let why = match clock {
-                    Clock::Epoch(_) if options.time_unit.is_none() && chosen.unit.is_none() => ", by their magnitude",
+                    Clock::Epoch(_) if options.log.time_unit.is_none() && chosen.unit.is_none() => {
+                        ", by their magnitude"
+                    }
                     _ => "",
                 };
                 format!(" ({}{why})", clock.words())

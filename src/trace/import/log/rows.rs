@@ -3,9 +3,10 @@
 
 use super::cell::Cell;
 use super::clock::Clock;
-use super::columns::{Choice, Chosen, LogField};
+use super::columns::{Choice, Chosen};
+use super::fields::LogField;
 use super::sheet::Sheet;
-use super::status::End;
+use super::status::{End, StatusKind};
 use super::tally::{Kind, Tally};
 use super::wishes::{self, WishColumn};
 use super::{File, Note, Options, Source};
@@ -126,7 +127,7 @@ impl<'r> Rows<'r> {
         for (place, chosen) in self.choice.chosen.iter().enumerate() {
             self.push_value(row, chosen, &cells[place], arrival.map(|arrival| arrival.nanoseconds))?;
         }
-        self.fill_sizes();
+        self.fill();
         Ok(())
     }
 
@@ -139,7 +140,7 @@ impl<'r> Rows<'r> {
             }
             let read = clock.read(cell).filter(|read| clock.is_absolute() || read.nanoseconds <= LONGEST);
             if read.is_none() {
-                return Some((Kind::Time, format!("with a time that is none of {}", clock.words())));
+                return Some((Kind::Time, format!("with a time that cannot be read as {}", clock.words())));
             }
         }
         if let Some((cell, _)) = cell(LogField::Prompt) {
@@ -159,7 +160,7 @@ impl<'r> Rows<'r> {
         let unknown = if end == End::Unknown { ", which is unknown" } else { "" };
         let reason = match chosen.status {
             // Messages of errors are as many as there are errors.
-            super::status::StatusKind::Error => format!("with an error in `{}`", chosen.name),
+            StatusKind::Error => format!("with an error in `{}`", chosen.name),
             _ => format!("with {} {value}{unknown}", chosen.name),
         };
         Some((Kind::Status, reason))
@@ -174,13 +175,16 @@ impl<'r> Rows<'r> {
         arrival: Option<u64>,
     ) -> Result<(), InputError> {
         let field = chosen.field;
+        let by_line = self.tally.word == "line";
         let wrong = |found: &str| {
             let ours = field.name();
+            let place = if by_line { String::new() } else { format!("row {row} (from 1): ") };
             let message = format!(
-                "row or line {row}: expected text or a number, found {found}: `--column {ours}=NAME` takes another column, \
+                "{place}expected text or a number, found {found}: `--column {ours}=NAME` takes another column, \
                  `--column {ours}=` none"
             );
-            InputError::new(self.file.path, message).key(&chosen.name)
+            let error = InputError::new(self.file.path, message).key(&chosen.name);
+            if by_line { error.line(row) } else { error }
         };
         match field {
             LogField::Tenant => self.tenants.push(&cell.name().ok_or_else(|| wrong(cell.type_name()))?),
@@ -212,13 +216,11 @@ impl<'r> Rows<'r> {
         Ok(())
     }
 
-    /// Leaves out a width without a height, and a height without a width: neither can be asked for.
-    fn fill_sizes(&mut self) {
+    /// Appends nothing to the columns that the row has no value for.
+    fn fill(&mut self) {
         let rows = self.kept.len();
-        for column in &mut self.wishes {
-            if column.texts.len() < rows {
-                column.texts.push("");
-            }
+        for column in self.wishes.iter_mut().filter(|column| column.texts.len() < rows) {
+            column.texts.push("");
         }
     }
 

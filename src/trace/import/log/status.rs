@@ -115,8 +115,8 @@ impl StatusKind {
     fn code(self, code: f64) -> End {
         let is_within = |from: f64, to: f64| (from..to).contains(&code);
         match self {
-            Self::Success if code == 1.0 => End::Succeeded,
-            Self::Success if code == 0.0 => End::Failed,
+            Self::Success if is_within(1.0, 1.5) => End::Succeeded,
+            Self::Success if is_within(0.0, 0.5) => End::Failed,
             Self::Status if is_within(200.0, 300.0) => End::Succeeded,
             Self::Status if is_within(100.0, 200.0) || is_within(300.0, 600.0) => End::Failed,
             _ => End::Unknown,

@@ -6,7 +6,7 @@ use crate::trace::import::Note;
 #[derive(Debug)]
 pub(super) struct Tally {
     /// Word for a place in the file, `line` or `row`.
-    word: &'static str,
+    pub(super) word: &'static str,
     reasons: Vec<Reason>,
 }
 

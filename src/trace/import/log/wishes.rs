@@ -2,7 +2,7 @@
 //! that cannot be asked for is left out and counted.
 
 use super::cell::Cell;
-use super::columns::LogField;
+use super::fields::LogField;
 use crate::trace::TextColumn;
 use crate::trace::asks::{MOST_IMAGES, MOST_STEPS};
 
