@@ -171,7 +171,7 @@ impl ScenarioArguments {
 #[derive(Debug, Args)]
 pub(super) struct LibraryArguments {
     /// Library of ONNX Runtime, or its folder; if absent, `ORT_DYLIB_PATH`, the library that
-    /// `scripts/install_onnxruntime` installed, or the system's
+    /// `modm setup` installed, or the system's
     #[arg(long, value_name = "PATH")]
     onnxruntime: Option<PathBuf>,
     /// Run on the CPU if a CUDA device cannot start, in place of refusing

@@ -45,6 +45,8 @@ mod report;
 mod scenario;
 #[cfg(feature = "serve")]
 mod serve;
+#[cfg(feature = "live")]
+mod setup;
 mod simulate;
 mod sweep;
 mod trace;
@@ -110,6 +112,8 @@ enum Command {
     Profiles(profiles::Profiles),
     #[cfg(feature = "live")]
     Calibrate(calibrate::Calibrate),
+    #[cfg(feature = "live")]
+    Setup(setup::Setup),
     #[cfg(feature = "live")]
     Doctor(doctor::Doctor),
     #[cfg(feature = "live")]
@@ -201,6 +205,8 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Embed(command) => embed::run(command),
         #[cfg(feature = "live")]
         Command::Calibrate(command) => calibrate::run(command),
+        #[cfg(feature = "live")]
+        Command::Setup(command) => setup::run(command),
         #[cfg(feature = "live")]
         Command::Doctor(command) => doctor::run(command),
         #[cfg(feature = "live")]

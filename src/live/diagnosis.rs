@@ -152,7 +152,7 @@ impl Diagnosis<'_> {
         wanted.extend(settings.map(|settings| settings.encoder_device));
         wanted.retain(|device| device.processor == Processor::Cuda);
         wanted.dedup();
-        let next = "scripts/install_onnxruntime --gpu, and NVIDIA's driver for CUDA 13; --allow-cpu runs on the CPU";
+        let next = "`modm setup --gpu`, and NVIDIA's driver for CUDA 13; --allow-cpu runs on the CPU";
         for device in &wanted {
             match probe(library, *device) {
                 Ok(()) => self.works("cuda", format_args!("{} starts", device.name())),

@@ -1,5 +1,5 @@
 //! Finds and opens ONNX Runtime. The library is loaded when needed and not linked: one library serves CPU and CUDA. The
-//! places to look are, in order, `--onnxruntime`, `ORT_DYLIB_PATH`, the folder that `scripts/install_onnxruntime`
+//! places to look are, in order, `--onnxruntime`, `ORT_DYLIB_PATH`, the folder that `modm setup`
 //! fills, and the folders of the system.
 
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::input::InputError;
 pub const LEAST_MINOR_VERSION: u32 = ort::MINOR_VERSION;
 
 /// Advice for a user without a library.
-pub const WAY_OUT: &str = "run scripts/install_onnxruntime (with --gpu for CUDA), or name one with --onnxruntime PATH";
+pub const WAY_OUT: &str = "run `modm setup` (with --gpu for CUDA), or name one with --onnxruntime PATH";
 
 /// ONNX Runtime library that is open.
 #[derive(Clone, Debug)]
@@ -73,12 +73,12 @@ impl Library {
     }
 }
 
-/// Returns the folder that `scripts/install_onnxruntime` fills.
+/// Returns the folder that `modm setup` (`scripts/install_onnxruntime`) fills.
 #[must_use]
 pub fn install_folder() -> Option<PathBuf> {
     // An empty variable counts as absent, as the XDG Base Directory Specification says.
     let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let data = of("XDG_DATA_HOME").or_else(|| Some(of("HOME")?.join(".local/share")))?;
+    let data = of("XDG_DATA_HOME").or_else(|| of("LOCALAPPDATA")).or_else(|| Some(of("HOME")?.join(".local/share")))?;
     Some(data.join("modm").join("onnxruntime"))
 }
 
@@ -89,7 +89,7 @@ pub fn places(named: Option<&Path>) -> Vec<(&'static str, PathBuf)> {
     places.extend(named.map(|path| ("--onnxruntime", path.to_owned())));
     let variable = std::env::var_os("ORT_DYLIB_PATH").filter(|value| !value.is_empty());
     places.extend(variable.map(|path| ("ORT_DYLIB_PATH", PathBuf::from(path))));
-    places.extend(install_folder().map(|folder| ("scripts/install_onnxruntime", folder)));
+    places.extend(install_folder().map(|folder| ("modm setup", folder)));
     places.extend(SYSTEM.iter().map(|folder| ("the system", PathBuf::from(folder))));
     places
 }
@@ -177,7 +177,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("libonnxruntime.so");
         std::fs::write(&file, "not a library").unwrap();
-        assert!(check(&file).unwrap_err().to_string().contains("scripts/install_onnxruntime"));
+        assert!(check(&file).unwrap_err().to_string().contains("modm setup"));
         assert!(find(Some(&folder.path().join("none"))).unwrap_err().to_string().starts_with("--onnxruntime: path = "));
     }
 }

@@ -314,7 +314,7 @@ fn the_doctor_says_what_works_and_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let missing = Answer::to(&mut modm(&["doctor", "--onnxruntime", folder.path().to_str().unwrap()]));
     assert_eq!(missing.code, 1);
-    assert!(missing.out.contains("next: run scripts/install_onnxruntime"));
+    assert!(missing.out.contains("next: run `modm setup`"));
     let cuda = folder.path().join("cuda.toml");
     let text = fs::read_to_string(root().join("scenarios/live-shapes.toml")).unwrap();
     fs::write(&cuda, text.replace("[live]\n", "[live]\ndevices = [\"cuda:97\", \"cuda:98\"]\n")).unwrap();
@@ -369,7 +369,7 @@ fn what_cannot_be_run_is_refused_before_anything_is_written() {
     let output = run(&live(theirs.path().to_str().unwrap(), &["--force"]));
     assert_eq!(output.code, 2, "{output:?}");
     assert!(theirs.path().join("images/holiday.png").is_file(), "not even with --force");
-    refused(&["--onnxruntime", "/nowhere"], &["--onnxruntime", "scripts/install_onnxruntime"]);
+    refused(&["--onnxruntime", "/nowhere"], &["--onnxruntime", "modm setup"]);
 }
 
 #[test]
@@ -377,5 +377,5 @@ fn a_library_that_is_none_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("libonnxruntime.so");
     fs::write(&file, "not a library").unwrap();
-    refused(&["--onnxruntime", file.to_str().unwrap()], &["is no ONNX Runtime library", "scripts/install_onnxruntime"]);
+    refused(&["--onnxruntime", file.to_str().unwrap()], &["is no ONNX Runtime library", "modm setup"]);
 }

@@ -230,7 +230,8 @@ mod tests {
         };
         let page = text("report.html");
         assert!(
-            page.contains("9 x mi&lt;210&gt; hold 99 % within 2x (0.0 s), at 18.00 dollars an hour;") && page.contains("stopped: 11 of 1000 late"),
+            page.contains("9 x mi&lt;210&gt; hold 99 % within 2x (0.0 s), at 18.00 dollars an hour;")
+                && page.contains("stopped: 11 of 1000 late"),
             "{page}"
         );
         assert_eq!(
