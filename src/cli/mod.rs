@@ -31,6 +31,7 @@ mod embed;
 mod import_profile;
 #[cfg(feature = "live")]
 mod live;
+mod open;
 #[cfg(feature = "live")]
 mod parity;
 mod plan;
@@ -56,6 +57,7 @@ Examples:
   modm capacity scenarios/quickstart.toml --slo 2 --attainment 0.99 --out results/capacity
   modm plan scenarios/quickstart.toml --slo 2 --attainment 0.99 --out results/plan
   modm report results/quickstart --against results/before
+  modm open results/quickstart
   modm trace import --prompts prompts.txt --arrivals azure.csv --rate-per-min 20 --out traces/mine
   modm trace inspect traces/mine/requests.csv
 
@@ -77,6 +79,7 @@ enum Command {
     Capacity(capacity::CapacityCommand),
     Plan(plan::Plan),
     Report(report::Report),
+    Open(open::Open),
     #[cfg(feature = "live")]
     Live(live::Live),
     #[cfg(feature = "serve")]
@@ -151,6 +154,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Capacity(command) => capacity::run(command),
         Command::Plan(command) => plan::run(command),
         Command::Report(command) => report::run(command),
+        Command::Open(command) => Ok(open::run(command)?),
         #[cfg(feature = "live")]
         Command::Live(command) => live::run(command),
         #[cfg(feature = "serve")]
