@@ -34,7 +34,7 @@ def run(a, name, devices, load, seconds=0, least=20, losses=0, keys=None, watch=
     rate = min(load * len(devices) * 60 / full_s, 6000)
     requests = min(max(round(rate * seconds / 60), least), 3000)
     arrivals = f'{{process="poisson",rate_per_min={rate:.1f}}}'
-    trace = {"trace.synthetic.requests": requests, "trace.synthetic.arrivals": arrivals}
+    trace = {"trace.synthetic.requests": requests, "trace.synthetic.arrivals": arrivals, "live.fit_rate": 0}
     sets = [*a.sets(devices), *as_sets({**trace, **(keys or {})})]
     out = a.scratch / name
     a.expect(a.modm("live", a.scenario, *sets, "--out", out, limit_s=120, watch=watch))

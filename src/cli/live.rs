@@ -11,6 +11,7 @@ use super::arguments::cluster_address;
 use super::arguments::{LibraryArguments, ScenarioArguments};
 use super::printer;
 use super::progress::Lines;
+use crate::experiments::live::Fit;
 use crate::experiments::{Progress, live, variants};
 use crate::live::interrupts::Interrupts;
 use crate::metrics::warnings::merged;
@@ -19,11 +20,14 @@ use crate::report::provenance::{live_versions, of_runs};
 use crate::report::read::{self, Index, Place};
 use crate::report::{self, Comparison, write_files};
 use crate::run_folder::{WallTime, write_run_json};
-use crate::scenario::Scenario;
+use crate::scenario::{Override, Scenario};
 
 /// Replay a trace in real time against real ONNX Runtime sessions
 ///
 /// The latency of a request counts from its arrival time in the trace, even if the program takes the request in late.
+/// A synthetic trace is fitted to this machine first if the scenario has `live.fit_rate`: the models are measured for
+/// some seconds, and the rates of the trace are scaled to what they can carry.
+///
 /// Ctrl-C or SIGTERM ends the intake: the requests that have arrived are finished and the results are written. A second
 /// signal ends the program at once. The scenario's [live] section names the models, the encoder and the devices to use.
 #[derive(Debug, Args)]
@@ -35,6 +39,13 @@ pub(super) struct Live {
     /// Run these [[variant]]s one after the other on the same trace and compare them; the scenario as it is if absent
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     variants: Vec<String>,
+    /// Replay the trace at its own rates, whatever `live.fit_rate` says
+    #[arg(long)]
+    no_fit: bool,
+    /// Show queue, hit rate, workers by model, share in time, rate and time left while the run goes on: redrawn in a
+    /// terminal, a line every ten seconds elsewhere
+    #[arg(long, conflicts_with = "quiet")]
+    watch: bool,
     /// Address of a NATS server that workers on other machines are found at (`live.cluster.url`); see `modm worker`
     #[cfg(feature = "cluster")]
     #[arg(long, value_name = "URL", env = "MODM_CLUSTER")]
@@ -44,8 +55,10 @@ pub(super) struct Live {
 pub(super) fn run(command: &Live) -> anyhow::Result<()> {
     let begun = WallTime::begin();
     let common = &command.common;
-    #[cfg_attr(not(feature = "cluster"), expect(unused_mut, reason = "without clusters nothing is added"))]
     let (source, mut sets) = common.read()?;
+    if command.no_fit {
+        sets.push(Override::parse("live.fit_rate=0")?);
+    }
     #[cfg(feature = "cluster")]
     sets.extend(cluster_address(command.cluster.as_deref())?);
     let base = source.scenario(&sets)?;
@@ -54,10 +67,16 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
         wanted => variants::chosen(&base, wanted, &source)?,
     };
     let library = command.library.open()?;
-    let lines: Rc<dyn Progress> = Rc::new(Lines::new(common.quiet));
+    let lines: Rc<dyn Progress> = Rc::new(Lines::new(common.quiet).watching(command.watch));
     let allow_cpu = command.library.allow_cpu;
-    let planned = live::plan(&source, &sets, &chosen, &library, allow_cpu, &common.out, &*lines)?;
+    let mut planned = live::plan(&source, &sets, &chosen, &library, allow_cpu, &common.out, &*lines)?;
+    Fit::check(&source, &sets, &planned)?;
     common.prepare_output()?;
+    let fit = Fit::measure((&source, &sets), &planned, (&library, allow_cpu), &common.out, &lines)?;
+    if let Some(fit) = &fit {
+        let fitted = [sets.clone(), fit.sets()].concat();
+        planned = live::plan(&source, &fitted, &chosen, &library, allow_cpu, &common.out, &*lines)?;
+    }
     let interrupts = Interrupts::listen().context("signals cannot be listened for")?;
     // With --force, these files of an earlier command would be taken for those of runs whose files are replaced now.
     Index::remove(&common.out)?;
@@ -67,12 +86,12 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
         let files = planned.iter().flat_map(|run| run.simulation.files());
         of_runs((&source, &sets), runs, files, [measured.as_str()])
     };
-    let made = live::run_all(planned, &common.out, &source, &interrupts, &lines)?;
+    let made = live::run_all(planned, &common.out, &source, &interrupts, fit.as_ref(), &lines)?;
     let warned: Vec<_> = made.iter().map(|run| (run.name.clone(), run.warnings.clone())).collect();
     let index = Index {
         name: base.name.clone(),
         provenance,
-        notes: merged(&warned),
+        notes: fit.iter().map(Fit::sentence).chain(merged(&warned)).collect(),
         published: variants::published(&chosen),
         stand_ins: made.iter().flat_map(|run| run.stand_ins.clone()).collect(),
         scenario_toml: source.text().to_owned(),

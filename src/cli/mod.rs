@@ -33,6 +33,7 @@ mod import_profile;
 mod init;
 #[cfg(feature = "live")]
 mod live;
+mod open;
 #[cfg(feature = "live")]
 mod parity;
 mod plan;
@@ -64,6 +65,7 @@ Examples:
   modm capacity scenarios/quickstart.toml --slo 2 --attainment 0.99 --out results/capacity
   modm plan scenarios/quickstart.toml --slo 2 --attainment 0.99 --out results/plan
   modm report results/quickstart --against results/before
+  modm open results/quickstart
   modm trace import --prompts prompts.txt --arrivals azure.csv --rate-per-min 20 --out traces/mine
   modm trace inspect traces/mine/requests.csv
 
@@ -90,6 +92,7 @@ enum Command {
     #[command(subcommand)]
     Scenario(scenario::ScenarioCommand),
     Policies(policies::Policies),
+    Open(open::Open),
     #[cfg(feature = "live")]
     Live(live::Live),
     #[cfg(feature = "serve")]
@@ -184,6 +187,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
             policies::run(command);
             Ok(())
         }
+        Command::Open(command) => Ok(open::run(command)?),
         #[cfg(feature = "live")]
         Command::Live(command) => live::run(command),
         #[cfg(feature = "serve")]

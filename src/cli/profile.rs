@@ -43,6 +43,9 @@ pub(super) struct Profile {
     /// Overwrite an earlier profile
     #[arg(long)]
     force: bool,
+    /// Show no progress on standard error
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 pub(super) fn run(command: &Profile) -> anyhow::Result<()> {
@@ -50,7 +53,7 @@ pub(super) fn run(command: &Profile) -> anyhow::Result<()> {
     let scenario = source.scenario(&sets)?;
     check(&command.out, command.force, &scenario, &source).map_err(|error| source.place(error, &sets))?;
     let library = command.library.open()?;
-    let lines: Rc<dyn Progress> = Rc::new(Lines::new(false));
+    let lines: Rc<dyn Progress> = Rc::new(Lines::new(command.quiet));
     let equipment = Equipment::find_here(&scenario, source.file(), &library, command.library.allow_cpu, &*lines);
     let equipment = equipment.map_err(|error| source.place(error, &sets))?;
     let question = Question { batches: command.batch.clone(), jobs: command.jobs, rounds: command.rounds };

@@ -8,6 +8,7 @@ pub mod capacity;
 #[cfg(feature = "live")]
 pub mod embed;
 mod error;
+mod figures;
 mod folder;
 pub mod hit_rate;
 pub mod init;
@@ -28,6 +29,7 @@ pub mod validate;
 pub mod variants;
 
 pub use error::ExperimentError;
+pub use figures::{Figures, Watched, Watching};
 pub use folder::write_run;
 pub use parallel::{spread, threads};
 pub use profile_range::{profile_range, runs_of_range};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Figures;
 use crate::journal::{Journal, Record};
 use crate::scheduler::Action;
 use crate::time::Time;
@@ -37,6 +38,14 @@ pub trait Progress: Sync {
 
     /// Ends a search ahead.
     fn search_ends(&self) {}
+
+    /// Returns whether the figures of live runs are shown, which cost a look at every event.
+    fn watches(&self) -> bool {
+        false
+    }
+
+    /// Shows the figures of a live run as they are now.
+    fn figures(&self, _figures: &Figures<'_>) {}
 
     /// Says a sentence about the experiment.
     fn say(&self, _sentence: &str) {}

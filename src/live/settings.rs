@@ -42,6 +42,11 @@ pub struct LiveSettings {
     /// Width and height of the pictures, in pixels; the large model's own if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<[u32; 2]>,
+    /// Mean rate at which the requests of a synthetic trace arrive in `modm live`, as a multiple of the rate that the
+    /// large model alone can carry on all workers. The models are measured for it at the start. The rates of the trace
+    /// stay if the multiple is absent or 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fit_rate: Option<f64>,
     /// Folder of the content of the image cache. The content is kept and found again by the next run. The folder is
     /// within `--out` if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -267,6 +272,11 @@ impl LiveSettings {
             );
         }
         check_size(self.size.as_ref(), file, "live.size")?;
+        if let Some(multiple) = self.fit_rate.filter(|multiple| !(0.0..=100.0).contains(multiple)) {
+            let message =
+                "expected a multiple of what the large model alone can carry, to 100; 0 leaves rates as they are";
+            return Err(InputError::new(file, message).value("live.fit_rate", multiple));
+        }
         if let Some(name) = self.checkpoints.keys().find(|name| name.is_empty() || name.trim() != *name) {
             let message = "expected a name that does not begin or end with spaces, as requests write it";
             return Err(InputError::new(file, message).value("live.checkpoints", format_args!("{name:?}")));

@@ -6,6 +6,7 @@ use std::fmt::{self, Write};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
+use super::columns::{legend, name_of};
 use super::figures::{DrawError, Figure, Look};
 use super::provenance::Provenance;
 use super::table::{Column, Grid};
@@ -228,7 +229,7 @@ pub(super) fn write_table_of(
 ) -> fmt::Result {
     begin_table(page, name)?;
     for title in titles {
-        write!(page, "<th scope=\"col\">{}</th>", escaped(title))?;
+        write_title(page, title)?;
     }
     page.write_str("</tr></thead>\n<tbody>\n")?;
     for row in rows {
@@ -250,6 +251,12 @@ fn begin_table(page: &mut Page, name: &str) -> fmt::Result {
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{name}\">\n\
          <table class=\"sorts\">\n<thead><tr>"
     )
+}
+
+/// Writes the title of a column. Its full name shows while one points at it.
+fn write_title(page: &mut Page, title: &str) -> fmt::Result {
+    let name = name_of(title).map(|name| format!(" title=\"{}\"", escaped(name))).unwrap_or_default();
+    write!(page, "<th scope=\"col\"{name}>{}</th>", escaped(title))
 }
 
 /// Writes terms with their definitions.
@@ -277,7 +284,7 @@ fn write_table(page: &mut Page, grid: &Grid) -> fmt::Result {
     begin_table(page, "Variants")?;
     page.write_str("<th scope=\"col\">variant</th>")?;
     for column in &grid.columns {
-        write!(page, "<th scope=\"col\">{}</th>", escaped(&column.title))?;
+        write_title(page, &column.title)?;
     }
     page.write_str("</tr></thead>\n<tbody>\n")?;
     for (row, variant) in grid.variants.iter().enumerate() {
@@ -292,7 +299,8 @@ fn write_table(page: &mut Page, grid: &Grid) -> fmt::Result {
     if let [baseline, _, ..] = grid.variants.as_slice() {
         write!(page, "x: ratio to {}. ", escaped(baseline))?;
     }
-    page.write_str(&escaped(&grid.footnote()))?;
+    let titles: Vec<String> = grid.columns.iter().map(|column| column.title.clone()).collect();
+    write!(page, "{} {}", escaped(&legend(&titles)), escaped(&grid.footnote()))?;
     page.write_str("All measures by variant and seed: <a href=\"comparison.csv\">comparison.csv</a>.</p>\n")
 }
 
@@ -358,6 +366,15 @@ mod tests {
         let (content, _) = page.split_once("<script>").expect("our script");
         assert!(!content.contains("NaN") && !content.contains("inf "));
         assert!(page.contains("scope=\"col\"") && page.contains("scope=\"row\"") && page.contains("<desc"));
+    }
+
+    #[test]
+    fn titles_have_their_names_on_hover_and_below() {
+        let page = page_of(&sample::comparison());
+        let title = "<th scope=\"col\" title=\"completed requests per minute while requests arrive\">steady/min</th>";
+        assert!(page.contains(title), "{page}");
+        assert!(page.contains("steady/min: completed requests per minute while requests arrive. "));
+        assert!(page.contains("loads: models loaded onto workers after the start."));
     }
 
     #[test]

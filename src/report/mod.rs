@@ -18,6 +18,7 @@ pub mod against;
 pub mod audit;
 pub mod calibration;
 mod capacity;
+mod columns;
 mod comparison_csv;
 pub mod figures;
 mod hit_rate;

@@ -1,7 +1,8 @@
 //! Ranges of the headline measures that follow from the uncertainty of the profile. The ranges have a table apart from
 //! the measures, because they are not the spread over seeds.
 
-use super::table::{plain_table, slo_multiples};
+use super::columns::slo_multiples;
+use super::table::plain_table;
 use super::{Comparison, ReportFile, Run, statistics};
 use crate::metrics::profile_range::{Headlines, ProfileRange};
 use crate::profile::{SpreadKind, range_around};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::columns::legend;
 use super::figures::{DrawError, Look, origin, swept};
 use super::html::{self, Drawn, Grounds, Page};
 use super::provenance::Provenance;
@@ -71,7 +72,8 @@ impl SweepReport {
         page.begin(&format!("Sweep: {}", self.name), &[&self.sentence()], &[])?;
         html::write_figures(page, figures)?;
         let cells = table::sweep_cells(&self.keys, &self.rows);
-        html::write_table_of(page, "Combinations", &cells, &self.footnote(), "sweep.csv")?;
+        let foot = format!("{} {}", legend(&cells.0), self.footnote());
+        html::write_table_of(page, "Combinations", &cells, &foot, "sweep.csv")?;
         html::write_grounds(page, &self.grounds())?;
         html::write_definitions(page, "What the measures mean", measures::DEFINITIONS)
     }
@@ -83,7 +85,7 @@ impl SweepReport {
     fn markdown(&self) -> String {
         let (titles, rows) = table::sweep_cells(&self.keys, &self.rows);
         let mut text = format!("{}\n\n{}", self.sentence(), table::markdown_table(&titles, &rows));
-        text.push_str(&table::markdown_footnote(&self.footnote()));
+        text.push_str(&table::markdown_footnote(&format!("{}\n{}", legend(&titles), self.footnote())));
         text.push('\n');
         text + &html::grounds_as_markdown(&self.grounds())
     }

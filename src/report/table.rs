@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
+use super::columns::{DRAWN_BY, OF_SWEEP, P99, QUALITY, STEADY, Unit, legend, measures, wrapped};
 use super::statistics::tail_is_reliable;
 use super::verdict::Verdict;
-use super::{Comparison, SweepRow, attainment_at, capacity, html, profile_range, quality, saturation};
-use crate::metrics::summary::Summary;
+use super::{Comparison, SweepRow, capacity, html, profile_range, quality, saturation};
 use crate::published::Published;
 
 /// Cell of a measure for one variant.
@@ -29,7 +29,7 @@ pub(super) struct Column {
     /// True if the value of a saturated run depends on the length of the trace.
     pub(super) of_waiting: bool,
     /// Title of the column that a plain table has for the ratios to the baseline.
-    ratios: Option<&'static str>,
+    pub(super) ratios: Option<&'static str>,
 }
 
 /// Measures of all variants, as a grid of cells.
@@ -40,91 +40,8 @@ pub(super) struct Grid {
     pub(super) columns: Vec<Column>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Unit {
-    /// Number, shown with decimals that fit the largest value of the column.
-    Number,
-    /// Share, shown in per cent.
-    Share,
-    Count,
-    /// Quality in points of `CLIPScore`.
-    Points,
-    /// Cosine of two embeddings.
-    Cosine,
-}
-
-/// Title of the column of mean qualities.
-const QUALITY: &str = "quality";
-
-/// Title of the column of 99th percentiles of latency.
-const P99: &str = "p99 s";
-
 /// Sign of an interval that is not reliable.
 const UNRELIABLE: &str = "~";
-
-/// Title of the column of shares of images by model.
-const DRAWN_BY: &str = "images drawn by";
-
-type Measure<'a> = Box<dyn Fn(&Summary) -> Option<f64> + 'a>;
-
-fn measures(comparison: &Comparison) -> Vec<(String, Unit, bool, Measure<'_>)> {
-    let mut measures: Vec<(String, Unit, bool, Measure<'_>)> = vec![
-        ("req/min".into(), Unit::Number, false, Box::new(|summary| summary.throughput_per_min)),
-        ("steady/min".into(), Unit::Number, false, Box::new(|summary| summary.throughput_steady_per_min)),
-        ("hit rate".into(), Unit::Share, false, Box::new(|summary| summary.hit_rate)),
-        ("mean s".into(), Unit::Number, true, Box::new(|summary| Some(summary.latency_s?.mean))),
-        (P99.into(), Unit::Number, true, Box::new(|summary| Some(summary.latency_s?.p99))),
-    ];
-    for multiple in slo_multiples(comparison) {
-        measures.push((
-            format!("≤ {multiple}x"),
-            Unit::Share,
-            true,
-            Box::new(move |summary| attainment_at(summary, multiple)),
-        ));
-    }
-    measures.push((QUALITY.into(), Unit::Points, false, Box::new(quality::clip)));
-    measures.push(("kept".into(), Unit::Share, false, Box::new(|summary| summary.quality_kept)));
-    let similarity = |summary: &Summary| summary.quality.measures.get("similarity").copied();
-    measures.push(("similarity (measured)".into(), Unit::Cosine, false, Box::new(similarity)));
-    measures.push(("GPU s/req".into(), Unit::Number, false, Box::new(|summary| summary.serving_gpu_s_per_request)));
-    measures.push(("loads".into(), Unit::Count, false, Box::new(|summary| Some(summary.model_loads as f64))));
-    measures.push((
-        "kJ/image".into(),
-        Unit::Number,
-        false,
-        Box::new(|summary| per_request(summary, summary.energy_j? / 1e3)),
-    ));
-    measures.push((
-        "USD/1000".into(),
-        Unit::Number,
-        false,
-        Box::new(|summary| per_request(summary, summary.cost_usd? * 1e3)),
-    ));
-    let busier = |summary: &Summary| summary.network.map(|network| network.busy_out.max(network.busy_in));
-    measures.push(("link busy".into(), Unit::Share, false, Box::new(busier)));
-    measures.push(("not served".into(), Unit::Count, false, Box::new(not_served)));
-    measures
-}
-
-/// Returns the SLO multiples of all runs, in rising order.
-pub(super) fn slo_multiples(comparison: &Comparison) -> Vec<f64> {
-    let mut multiples: Vec<f64> =
-        comparison.runs.iter().flat_map(|run| &run.summary.slo).map(|slo| slo.multiple).collect();
-    multiples.sort_by(f64::total_cmp);
-    multiples.dedup();
-    multiples
-}
-
-fn per_request(summary: &Summary, total: f64) -> Option<f64> {
-    (summary.completed > 0).then(|| total / summary.completed as f64)
-}
-
-/// Returns the number of requests without an image; `None` for a run that completed every request.
-fn not_served(summary: &Summary) -> Option<f64> {
-    let not_served = summary.rejected + summary.failed + summary.cancelled;
-    (not_served > 0).then_some(not_served as f64)
-}
 
 impl Grid {
     pub(super) fn new(comparison: &Comparison) -> Self {
@@ -262,33 +179,6 @@ pub(super) const fn growing_footnote(any: bool) -> &'static str {
     }
 }
 
-impl Unit {
-    fn decimals(self, widest: f64) -> usize {
-        match self {
-            Self::Count => 0,
-            Self::Share => 1,
-            Self::Points => 2,
-            Self::Cosine => 3,
-            Self::Number if widest >= 1000.0 => 0,
-            Self::Number if widest >= 100.0 => 1,
-            Self::Number if widest >= 0.1 => 2,
-            Self::Number => 5,
-        }
-    }
-
-    fn show(self, value: f64, decimals: usize) -> String {
-        match self {
-            Self::Share => format!("{:.decimals$}%", value * 100.0),
-            Self::Number | Self::Count | Self::Points | Self::Cosine => format!("{value:.decimals$}"),
-        }
-    }
-
-    fn plus_minus(self, half: f64, decimals: usize) -> String {
-        let scale = if self == Self::Share { 100.0 } else { 1.0 };
-        format!("± {:.decimals$}", half * scale)
-    }
-}
-
 /// Returns the tables for a terminal: the measures, then the ranges that follow from the uncertainty of the profile.
 #[must_use]
 pub fn terminal(comparison: &Comparison, width: Option<u16>) -> String {
@@ -304,8 +194,9 @@ fn measures_for_terminal(comparison: &Comparison, width: Option<u16>) -> String 
     let (titles, rows) = grid.rows();
     let fits = |text: &str| width.is_none_or(|width| text.lines().all(|line| line.chars().count() <= width.into()));
     let wide = plain_table(&titles, &rows, None);
+    let feet = format!("{}{}", wrapped(&legend(&titles), width), grid.footnote());
     if fits(&wide) {
-        return format!("{wide}\n{}", grid.footnote());
+        return format!("{wide}\n{feet}");
     }
     let mut text = String::new();
     let mut rows = rows.as_slice();
@@ -326,23 +217,8 @@ fn measures_for_terminal(comparison: &Comparison, width: Option<u16>) -> String 
         text.extend([&table, "\n"]);
         rows = &rows[most.unwrap_or(1)..];
     }
-    text + &grid.footnote()
+    text + &feet
 }
-
-/// Name of the throughput that a table of a sweep shows, the same measure as in the figure.
-const STEADY: &str = "throughput_steady_per_min";
-
-/// Measures that a table of a sweep shows: name in `sweep.csv`, title and unit. The file has all other measures.
-const OF_SWEEP: [(&str, &str, Unit); 8] = [
-    (STEADY, "steady/min", Unit::Number),
-    ("hit_rate", "hit rate", Unit::Share),
-    ("quality.clip", QUALITY, Unit::Points),
-    ("quality_kept", "kept", Unit::Share),
-    ("latency_s.mean", "mean s", Unit::Number),
-    ("latency_s.p99", "p99 s", Unit::Number),
-    ("serving_gpu_s_per_request", "GPU s/req", Unit::Number),
-    ("model_loads", "loads", Unit::Count),
-];
 
 /// Maximum number of rows of a sweep that a terminal shows.
 const MOST_ROWS: usize = 60;
@@ -355,7 +231,7 @@ pub fn sweep_table(keys: &[String], rows: &[SweepRow], width: Option<u16>) -> St
     let table = plain_table(&titles, &cells, width);
     let rest = rows.len().saturating_sub(MOST_ROWS);
     let rest = if rest > 0 { format!("and {rest} more, in the table's file\n") } else { String::new() };
-    format!("{table}\n{rest}{}", sweep_footnote(rows))
+    format!("{table}\n{rest}{}{}", wrapped(&legend(&titles), width), sweep_footnote(rows))
 }
 
 /// Returns the footnotes of a sweep's table.
@@ -416,7 +292,7 @@ pub fn markdown(comparison: &Comparison) -> String {
     let grid = Grid::new(comparison);
     let (titles, rows) = grid.rows();
     let mut text = markdown_table(&titles, &rows);
-    text.push_str(&markdown_footnote(&grid.footnote()));
+    text.push_str(&markdown_footnote(&format!("{}\n{}", legend(&titles), grid.footnote())));
     text
 }
 
@@ -491,7 +367,7 @@ mod tests {
         assert!(tall.lines().filter(|line| !line.starts_with('*')).all(|line| line.chars().count() <= 60), "{tall}");
         assert!(tall.lines().nth(1).is_some_and(|line| line.contains("modm-sdxl")), "{tall}");
         let split = terminal(&comparison, Some(32));
-        assert_eq!(split.matches("req/min").count(), 2, "a table a variant: {split}");
+        assert_eq!(split.matches("req/min").count(), 3, "a table a variant, and the legend: {split}");
         assert!(split.lines().filter(|line| !line.starts_with('*')).all(|line| line.chars().count() <= 32), "{split}");
         assert!(terminal(&comparison, Some(8)).lines().count() > split.lines().count());
     }
@@ -531,6 +407,6 @@ mod tests {
     fn nothing_and_one_variant_are_tables() {
         assert!(!terminal(&Comparison::default(), Some(80)).contains("NaN"));
         let one = Comparison { runs: vec![sample::modm()], ..Comparison::default() };
-        assert!(!terminal(&one, None).contains("ratio"));
+        assert!(!terminal(&one, None).contains(" ratio"));
     }
 }

@@ -68,13 +68,21 @@ pub enum FolderError {
 pub struct RunFolder<'a> {
     simulation: &'a Simulation,
     folder: PathBuf,
+    /// Further entry of `run.json`.
+    note: Option<(&'static str, serde_json::Value)>,
 }
 
 impl<'a> RunFolder<'a> {
     /// Names the folder of a run. The folder is made when the first file is written.
     #[must_use]
     pub fn new(simulation: &'a Simulation, folder: impl AsRef<Path>) -> Self {
-        Self { simulation, folder: folder.as_ref().to_owned() }
+        Self { simulation, folder: folder.as_ref().to_owned(), note: None }
+    }
+
+    /// Adds an entry to `run.json`: a key and a value.
+    #[must_use]
+    pub fn noting(self, note: Option<(&'static str, serde_json::Value)>) -> Self {
+        Self { note, ..self }
     }
 
     /// Runs to the end, and writes `requests.csv` while requests end, so that no row stays in memory.
@@ -142,7 +150,8 @@ impl<'a> RunFolder<'a> {
         let warnings: Vec<String> =
             Warning::texts(&results.warnings).into_iter().chain(warnings.iter().cloned()).collect();
         let inputs = by_name(self.simulation.files());
-        write_run_json(folder, scenario, &inputs, &self.simulation.stand_ins(), wall_s, &warnings)
+        let stand_ins = self.simulation.stand_ins();
+        run_json(folder, scenario, &inputs, &stand_ins, wall_s, &warnings, self.note.as_ref())
     }
 
     /// Writes `requests.csv`, the first file of a run. The `run.json` of an earlier run is removed when the rows are
@@ -212,6 +221,19 @@ pub fn write_run_json(
     wall_s: f64,
     warnings: &[String],
 ) -> Result<(), OutputError> {
+    run_json(folder, scenario, inputs, stand_ins, wall_s, warnings, None)
+}
+
+/// Writes `run.json` with a further entry.
+fn run_json(
+    folder: &Path,
+    scenario: &Scenario,
+    inputs: &[serde_json::Value],
+    stand_ins: &[String],
+    wall_s: f64,
+    warnings: &[String],
+    note: Option<&(&str, serde_json::Value)>,
+) -> Result<(), OutputError> {
     let build = Build::current();
     let mut run = json!({
         "modm": build.version,
@@ -224,6 +246,9 @@ pub fn write_run_json(
     });
     if !warnings.is_empty() {
         run["warnings"] = json!(warnings);
+    }
+    if let Some((key, value)) = note {
+        run[*key] = value.clone();
     }
     write_atomic(&folder.join(RUN), |to| {
         serde_json::to_writer_pretty(&mut *to, &run).map_err(io::Error::from)?;

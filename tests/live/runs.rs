@@ -39,7 +39,7 @@ const FILES: [&str; 7] = [
 ];
 
 /// A short run: few requests, fast.
-const SHORT: [&str; 8] = [
+const SHORT: [&str; 10] = [
     "--set",
     "trace.synthetic.requests=60",
     "--set",
@@ -48,6 +48,8 @@ const SHORT: [&str; 8] = [
     "models.steps=26",
     "--set",
     "allocation.period_s=0.5",
+    "--set",
+    "live.fit_rate=0",
 ];
 
 fn live<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
@@ -233,6 +235,34 @@ fn ctrl_c_and_sigterm_finish_what_is_in_and_write_the_results() {
     }
 }
 
+#[test]
+fn rates_are_fitted_to_what_was_measured_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, name) = out(&folder);
+    let sets = ["trace.synthetic.requests=60", "models.steps=8", "system.bounds=[[0.9,4]]", "live.fit_rate=0.9"];
+    let mut arguments = vec!["live", "scenarios/live-shapes.toml", "--watch", "--out", &name];
+    arguments.extend(sets.iter().flat_map(|set| ["--set", *set]));
+    let Answer { err, .. } = run(&arguments).succeeded();
+    assert!(err.contains("rates fitted to this machine") && err.contains("live.fit_rate = 0.9"), "{err}");
+    let fit = json(&path.join("run.json"))["fit"].clone();
+    let of = |key: &str| fit[key].as_f64().unwrap();
+    assert!((of("generation_s") * of("carried_per_min") / 120.0 - 1.0).abs() < 1e-9, "two workers: {fit}");
+    assert!((of("rate_per_min") * of("factor") / of("carried_per_min") - 0.9).abs() < 1e-9, "{fit}");
+    // The run itself has that rate, and its objectives are of the times that were measured.
+    let summary = json(&path.join("summary.json"));
+    assert_eq!(summary["completed"], 60);
+    let last: f64 = table(&path.join("requests.csv")).last().unwrap()["arrival_s"].parse().unwrap();
+    let mean = 60.0 * 59.0 / last;
+    assert!((mean / (0.9 * of("carried_per_min")) - 1.0).abs() < 0.5, "{mean} a minute, {fit}");
+    let file = path.join("profile.toml");
+    let measured = profile::parse(&fs::read_to_string(&file).unwrap(), &file).unwrap();
+    let large = measured.service.iter().find(|row| row.model == "shapes-large").unwrap();
+    assert!(((large.overhead_s + 8.0 * large.step_s) / of("generation_s") - 1.0).abs() < 1e-6, "{large:?}");
+    let fitted = [format!("models.profile={:?}", file), format!("trace.synthetic.rate_factor={}", of("rate_factor"))];
+    let all = [sets.as_slice(), &[fitted[0].as_str(), fitted[1].as_str()]].concat();
+    replays(&path, &root().join("scenarios/live-shapes.toml"), &all);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_second_signal_ends_a_run_at_once() {
@@ -369,7 +399,19 @@ fn what_cannot_be_run_is_refused_before_anything_is_written() {
     let output = run(&live(theirs.path().to_str().unwrap(), &["--force"]));
     assert_eq!(output.code, 2, "{output:?}");
     assert!(theirs.path().join("images/holiday.png").is_file(), "not even with --force");
+    let recorded = folder_of_requests();
+    let own = format!("trace={{requests={:?}}}", recorded.path().join("requests.csv"));
+    let fit = ["--set", &own, "--set", "live.fit_rate=1"];
+    refused(&fit, &["live.fit_rate = 1", "times of this trace are its own", "--no-fit"]);
+    refused(&["--set", "live.fit_rate=-1"], &["live.fit_rate = -1", "0 leaves rates as they are"]);
     refused(&["--onnxruntime", "/nowhere"], &["--onnxruntime", "modm setup"]);
+}
+
+/// Makes a folder with a recorded trace.
+fn folder_of_requests() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("requests.csv"), "arrival_s,prompt\n0,a red star\n1,a blue heart\n").unwrap();
+    folder
 }
 
 #[test]

@@ -422,3 +422,27 @@ fn a_sweep_over_variants_and_clusters_is_drawn_with_the_throughput_of_its_table(
     let svg = folder.read("sweep/figures/throughput.svg");
     assert!(svg.contains("GPUs (cluster.gpus)") && svg.contains("Steady throughput"), "{svg}");
 }
+
+#[test]
+fn a_report_is_opened_or_its_path_is_printed() {
+    let folder = results();
+    // There is no browser in an empty path.
+    let open = |arguments: &[&str]| {
+        Answer::to(program::modm(&[&["open"], arguments].concat()).current_dir(folder.path("")).env("PATH", ""))
+    };
+    let (code, out, err) = open(&["results"]).parts();
+    let page = folder.path("results/report.html").canonicalize().unwrap();
+    assert_eq!((code, out.trim_end()), (0, page.to_str().unwrap()), "{err}");
+    assert!(err.contains("no browser was found"), "{err}");
+    assert_eq!(open(&["results/report.html"]).out, out);
+    let refused = |arguments: &[&str], said: &str| {
+        let (code, out, err) = open(arguments).parts();
+        assert!(code == 2 && out.is_empty() && err.contains(said), "{arguments:?}: {err}");
+    };
+    refused(&["results", "--pictures"], "only `modm live` draws pictures");
+    refused(&["none"], "none: cannot be read");
+    fs::create_dir(folder.path("empty")).unwrap();
+    refused(&["empty"], "expected the --out of compare");
+    fs::remove_file(folder.path("results/report.html")).unwrap();
+    refused(&["results"], "`modm report results` makes the report");
+}

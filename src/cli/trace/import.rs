@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::arguments::Expected;
+use crate::cli::progress::{Pacing, line};
 use crate::time::{MAX_INPUT_S, Time};
 use crate::trace::REQUESTS;
 use crate::trace::import::{
@@ -181,9 +182,9 @@ impl Import {
     }
 }
 
-/// Bar for the file that is read, drawn on standard error, on a terminal only.
+/// Bar for the file that is read, drawn on standard error: on a terminal, and as lines elsewhere.
 #[derive(Default)]
-pub(in crate::cli) struct Bar(RefCell<Option<ProgressBar>>);
+pub(in crate::cli) struct Bar(RefCell<Option<(ProgressBar, Pacing)>>);
 
 impl Reading for Bar {
     fn file_begins(&self, file: &Path, bytes: u64) {
@@ -191,14 +192,19 @@ impl Reading for Bar {
         let bar = ProgressBar::new(bytes).with_message(file.display().to_string());
         // A template that does not parse would be a mistake here; the default style will do then.
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        *self.0.borrow_mut() = Some(bar);
+        *self.0.borrow_mut() = Some((bar, Pacing::of_log()));
     }
 
     fn bytes_read(&self, bytes: u64) {
-        self.0.borrow().iter().for_each(|bar| bar.set_position(bytes));
+        let file = self.0.borrow();
+        let Some((bar, pace)) = &*file else { return };
+        bar.set_position(bytes);
+        if let Some(seconds) = pace.due().filter(|_| bar.is_hidden()) {
+            say!("reading {}: {}", bar.message(), line(bytes, bar.length().unwrap_or(bytes), "bytes", seconds));
+        }
     }
 
     fn file_ends(&self) {
-        self.0.take().iter().for_each(ProgressBar::finish_and_clear);
+        self.0.take().iter().for_each(|(bar, _)| bar.finish_and_clear());
     }
 }

@@ -10,6 +10,7 @@ use crate::simulation::Simulation;
 mod asks;
 mod cached;
 mod equipment;
+mod fit;
 mod gallery;
 mod names;
 mod planned;
@@ -19,6 +20,7 @@ mod staff;
 
 pub use cached::{Cached, Strangers};
 pub use equipment::{Equipment, available_devices};
+pub use fit::Fit;
 pub use names::{file_names, picture_name};
 pub use planned::{MadeRun, PlannedRun, plan, run_all};
 pub use recorded::recorded_keys;

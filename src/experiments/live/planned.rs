@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Equipment, LiveRun, asks, prepare, refuse_foreign};
+use super::{Equipment, Fit, LiveRun, asks, prepare, refuse_foreign};
 use crate::experiments::{ExperimentError, Progress};
 use crate::input::InputError;
 use crate::live::interrupts::Interrupts;
@@ -86,8 +86,8 @@ pub fn plan(
     Ok(planned)
 }
 
-/// Makes these runs one after the other, and writes the files of each to its folder in `out`. After an interruption,
-/// the runs that are still to come are left out.
+/// Makes these runs one after the other, and writes the files of each to its folder in `out`. `fit` is what was
+/// measured for their rates. After an interruption, the runs that are still to come are left out.
 ///
 /// # Errors
 /// Returns an error if a run cannot begin or continue, or if a file cannot be written.
@@ -96,6 +96,7 @@ pub fn run_all(
     out: &Path,
     source: &Source,
     interrupts: &Interrupts,
+    fit: Option<&Fit>,
     progress: &Rc<dyn Progress>,
 ) -> Result<Vec<MadeRun>, ExperimentError> {
     let several = planned.len() > 1;
@@ -116,6 +117,7 @@ pub fn run_all(
             file: source.file(),
             equipment: &equipment,
             interrupts,
+            fit,
             progress: progress.clone(),
             also: &mut (),
         };

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::recorded::Recorded;
-use super::{Cached, Equipment, Staff, Strangers, asks, gallery};
-use crate::experiments::{Counted, ExperimentError, Progress};
+use super::{Cached, Equipment, Fit, Staff, Strangers, asks, gallery};
+use crate::experiments::{Counted, ExperimentError, Progress, Watched, Watching};
 use crate::input::InputError;
 use crate::journal::{Journal, Record};
 use crate::live::executor::{KnownRequests, Live, Paced, Setting};
@@ -16,13 +16,14 @@ use crate::live::limits::Limits;
 use crate::live::settings::Device;
 use crate::metrics::real_time::delay;
 use crate::metrics::{Keep, Metrics, Results};
+use crate::model::{GpuId, ModelId};
 use crate::output::make_folder;
 use crate::replay::{Executor, RunError, replay};
 use crate::request::RequestId;
 use crate::run_folder::{JOURNAL, RunFolder, WallTime, write_journal};
 use crate::scenario::{Scenario, arrivals, initial_allocation};
 use crate::simulation::Simulation;
-use crate::time::Time;
+use crate::time::{Duration, Time};
 use crate::trace::Trace;
 
 use super::names::{file_names, picture_name};
@@ -58,6 +59,8 @@ pub struct LiveRun<'a> {
     pub equipment: &'a Equipment,
     /// Signals that end the run.
     pub interrupts: &'a Interrupts,
+    /// Measurement that the rates of the trace were fitted to, for `run.json`.
+    pub fit: Option<&'a Fit>,
     /// Receiver of progress and warnings.
     pub progress: Rc<dyn Progress>,
     /// Further journal, which records every event and action.
@@ -81,7 +84,7 @@ impl LiveRun<'_> {
     /// Never, because a journal that is written to a file always has an end.
     pub fn run(&mut self) -> Result<Results, ExperimentError> {
         let begun = WallTime::begin();
-        let LiveRun { simulation, folder, file, equipment, interrupts, progress, also } = self;
+        let LiveRun { simulation, folder, file, equipment, interrupts, fit, progress, also } = self;
         let folder = *folder;
         let (scenario, trace) = (&simulation.scenario, &simulation.inputs.trace.trace);
         // Runs of `validate` are not planned one by one.
@@ -124,7 +127,8 @@ impl LiveRun<'_> {
         let ended = write_journal(simulation, &folder.join(JOURNAL), |journal| {
             let mut actions = Vec::new();
             let mut core = scenario.of_size(equipment.palette.size).live_core(&simulation.inputs, warm, &mut actions);
-            let mut journal = ((&mut records, Counted(&**progress)), (&mut **also, journal));
+            let mut watching = Watching::new(watched(simulation), &**progress);
+            let mut journal = ((&mut records, Counted(&**progress)), ((&mut **also, watching.as_mut()), journal));
             for action in actions {
                 journal.record(Time::ZERO, Record::Action(&action));
                 live.submit(Time::ZERO, &action).map_err(RunError::Executor)?;
@@ -145,7 +149,7 @@ impl LiveRun<'_> {
         }
         let (prompts, images) = recorded.rows();
         results.warnings.extend(simulation.live_warnings(&results, prompts, images));
-        let files = RunFolder::new(simulation, folder);
+        let files = RunFolder::new(simulation, folder).noting(fit.map(|fit| ("fit", fit.json())));
         files.write_rows(&results)?;
         files.write(&results, begun.seconds(), &said.borrow())?;
         recorded.write(folder, trace)?;
@@ -153,6 +157,21 @@ impl LiveRun<'_> {
         // A run that failed leaves its files too, so its error is returned only now.
         ended?;
         Ok(results)
+    }
+}
+
+/// Returns what the figures of a run rest on.
+fn watched(simulation: &Simulation) -> Watched {
+    let (scenario, trace) = (&simulation.scenario, &simulation.inputs.trace.trace);
+    let steps = scenario.models.large_steps();
+    let full_s = simulation.inputs.profile.full_generation_s(GpuId(0), ModelId::LARGE, steps);
+    let multiple = scenario.slo.multiples.first().copied().unwrap_or(2.0);
+    Watched {
+        models: scenario.model_names(),
+        targets: initial_allocation(scenario).targets,
+        slo: (Duration::from_seconds_saturating(multiple * full_s), multiple),
+        requests: trace.len() as u64,
+        last: trace.arrivals().last().copied().unwrap_or_default(),
     }
 }
 

@@ -46,6 +46,14 @@ pub fn check(out: &Path, force: bool, scenario: &Scenario, source: &Source) -> R
     if !folder.is_dir() {
         return Err(InputError::new(folder, "is no folder: make it, or choose another").key("--out"));
     }
+    check_steps(scenario, source)
+}
+
+/// Checks that every generation has enough steps to measure one.
+///
+/// # Errors
+/// Returns an error if a generation has too few steps.
+pub fn check_steps(scenario: &Scenario, source: &Source) -> Result<(), InputError> {
     let steps = scenario.model_names().into_iter().map(|name| scenario.models.steps_of(&name));
     if let Some(few) = steps.min().filter(|steps| *steps < LEAST_STEPS) {
         let message = format!("expected at least {LEAST_STEPS}: a step is measured between two");

@@ -361,6 +361,7 @@ impl<'a> Experiment<'a> {
             file: self.source.file(),
             equipment: &self.equipment,
             interrupts: &self.interrupts,
+            fit: None,
             progress: self.progress.clone(),
             also: &mut durations,
         };
