@@ -18,9 +18,9 @@ const PYTHON: [&str; 2] = ["python3", "python"];
 
 /// Bring ONNX Runtime, which live runs and the server need
 ///
-/// Fetches its wheel from the Python package index by pip (34 MB; --gpu: 2 GB with NVIDIA's libraries), takes the library
-/// out of it, and puts it where this program looks for it. Needs Python 3, whatever its version, and changes nothing
-/// else. Tried on Linux; macOS and Windows take the same wheel and are untried.
+/// Fetches its wheel from the Python package index by pip (34 MB; --gpu: 2 GB with NVIDIA's libraries), takes the
+/// library out of it, and puts it where this program looks for it. Needs Python 3.8 or newer, and changes nothing else.
+/// Tried on Linux; macOS and Windows take the same wheel and are untried.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -19,8 +19,8 @@ pub struct TraceSection {
     /// rows is mapped, the others are converted. Stand-ins are made if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_embeddings: Option<PathBuf>,
-    /// File of the embeddings of the images that the requests would produce, like `prompt_embeddings`. Stand-ins are made
-    /// if absent.
+    /// File of the embeddings of the images that the requests would produce, like `prompt_embeddings`. Stand-ins are
+    /// made if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_embeddings: Option<PathBuf>,
     /// File of the embeddings that are cached before the first request, oldest first, `.npy`: of images, or of prompts

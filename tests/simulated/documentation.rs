@@ -177,6 +177,8 @@ fn every_key_is_explained_and_every_scenario_has_known_keys() -> Result<()> {
         let files = fs::read_dir(root().join(folder))?.collect::<Result<Vec<_>, _>>()?;
         scenarios.extend(files.iter().map(fs::DirEntry::path).filter(|path| path.extension() == Some("toml".as_ref())));
     }
+    // Settings of a trace alone are no scenario, and name no schema.
+    scenarios.retain(|path| fs::read_to_string(path).is_ok_and(|text| text.starts_with("#:schema ")));
     assert!(scenarios.len() > 20, "{}", scenarios.len());
     for file in scenarios {
         let settings = Source::read(&file)?.settings(&[])?;

@@ -1,6 +1,8 @@
 //! The way in: scenarios checked, shown and explained without a run, and the policies to choose from.
 
-use crate::program::{Answer, Folder, modm};
+use std::fs;
+
+use crate::program::{Answer, Folder, modm, root};
 
 const SCENARIO: &str = "\
 name = \"mine\"
@@ -84,4 +86,107 @@ fn policies_are_listed_with_what_they_are_not_for() {
         }
     }
     assert_eq!(listed["system.policy"].as_object().map_or(0, serde_json::Map::len), 5);
+}
+
+/// Returns the lines of a document's blocks of code of a kind.
+fn blocks(document: &str, kind: &str) -> Vec<String> {
+    let mut inside = false;
+    let mut found = Vec::new();
+    for line in document.lines() {
+        match line.strip_prefix("```") {
+            Some(opened) => inside = !inside && opened == kind,
+            None if inside => found.push(line.to_owned()),
+            None => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn the_first_hour_in_the_documents_is_what_happens() {
+    let document = fs::read_to_string(root().join("docs/first-hour.md")).unwrap();
+    let commands: Vec<String> = blocks(&document, "sh").into_iter().filter(|line| line.starts_with("modm ")).collect();
+    let walk: Vec<&str> =
+        commands.iter().take_while(|line| !line.starts_with("modm compare")).map(String::as_str).collect();
+    assert_eq!(walk.len(), 4, "from a log to an answer in four commands: {walk:?}");
+
+    let folder = Folder::new(&[]);
+    fs::create_dir_all(folder.path("traces/example")).unwrap();
+    fs::copy(root().join("traces/example/log.jsonl.gz"), folder.path("traces/example/log.jsonl.gz")).unwrap();
+    let run = |line: &str| {
+        let words: Vec<&str> = line.split("  #").next().unwrap_or_default().split_whitespace().skip(1).collect();
+        folder.run(&words).succeeded().out
+    };
+    let (opened, asked) = walk.split_last().expect("four commands");
+    let printed: String = asked.iter().map(|line| run(line)).collect();
+    for line in blocks(&document, "text") {
+        assert!(printed.lines().any(|real| real == line), "the document shows {line:?}; printed was\n{printed}");
+    }
+    let page = opened.split_whitespace().last().map(|place| folder.path(&format!("{place}/report.html")));
+    assert!(page.is_some_and(|page| page.is_file()), "{opened} has a page to open");
+    // What it goes on with is taken by the program too; the runs themselves are others' tests.
+    assert!(run("modm scenario show mine/scenario.toml").contains("warm_requests = 1572"));
+    assert!(run("modm scenario check mine/scenario.toml").contains("modm-paper"));
+}
+
+const LOG: &str = "\
+ts,text,user_id
+2026-03-02T08:00:00Z,a red fox in the snow,ann
+2026-03-02T08:00:30Z,a red fox in deep snow,ben
+2026-03-02T08:02:00Z,an old harbour at dusk,ann
+";
+
+#[test]
+fn init_makes_a_scenario_that_runs_of_what_there_is() {
+    let folder = Folder::new(&[("log.csv", LOG), ("times.csv", "timestamp\n1\n2\n5\n9\n")]);
+    let init = |line: &str| folder.run(&line.split_whitespace().collect::<Vec<_>>());
+    let out = init("init mine --log log.csv --gpus H100:2,l40s:1 --large FLUX.1-dev --small schnell --slo-s 20")
+        .succeeded()
+        .out;
+    assert!(out.contains("prompt from `text`") && out.contains("3 requests over 2 minutes: 1.0 a minute"), "{out}");
+    assert!(out.contains("too few to say what a cache saves") && out.contains("service times are assumed"), "{out}");
+    let text = folder.read("mine/scenario.toml");
+    let lines = [
+        "{ type = \"h100\", count = 2, usd_per_hour = 3.348 },",
+        "large = \"flux-dev\"",
+        "steps = { \"flux-dev\" = 50, \"flux-schnell\" = 4 }",
+        "schedule = {",
+    ];
+    for line in lines {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    assert!(!text.contains("warm_requests"), "three requests warm nothing: {text}");
+    init("compare mine/scenario.toml --no-range --quiet --out results").succeeded();
+
+    let (code, _, said) = init("init mine --log log.csv --gpus h100:2").parts();
+    assert!(code == 2 && said.contains("holds an earlier run (scenario.toml)"), "{said}");
+    init("init mine --log log.csv --gpus h100:2 --force").succeeded();
+    let out = init("init sana --log log.csv --gpus h100:2 --large sana --small flux-schnell").succeeded().out;
+    assert!(out.contains("sana-1.6b"), "{out}");
+    assert!(folder.read("sana/scenario.toml").contains("in proportion for 20 (assumed)"));
+    init("scenario check sana/scenario.toml").succeeded();
+
+    let out = init("init arrivals --log times.csv --gpus h100:1").succeeded().out;
+    assert!(out.contains("only `vanilla` can be simulated"), "{out}");
+    init("compare arrivals/scenario.toml --no-range --quiet --out vanilla").succeeded();
+    init("init none --gpus a40:4 --rate-per-min 3").succeeded();
+    init("scenario check none/scenario.toml").succeeded();
+}
+
+#[test]
+fn init_refuses_what_it_cannot_use_and_writes_nothing() {
+    let folder = Folder::new(&[("log.csv", LOG)]);
+    let refused = |line: &str, with: &[&str]| {
+        let (code, _, said) = folder.run(&line.split_whitespace().collect::<Vec<_>>()).parts();
+        assert!(code == 2 && with.iter().all(|part| said.contains(part)), "{line}: {code} {said}");
+        assert!(!folder.path("mine").exists(), "{line} wrote something");
+    };
+    refused("init --log log.csv", &["--gpus", "h100:8", "rtx4090"]);
+    refused("init --log log.csv --gpus b200:8", &["--gpus", "b200", "modm profiles --starter b200"]);
+    refused("init --log log.csv --gpus h100:8 --large dall-e", &["--large", "dall-e", "sd3.5-large"]);
+    refused("init --log log.csv --gpus h100:8 --small sdxl,SDXL", &["--small", "sdxl twice"]);
+    refused("init --log log.csv --gpus h100:0", &["--gpus", "1 to 65535"]);
+    refused("init --log log.csv --gpus h100,a40", &["--gpus", "a number for each"]);
+    refused("init --log gone.csv --gpus h100", &["gone.csv"]);
+    refused("init --log log.csv --column prompt=words --gpus h100", &["words", "text"]);
 }

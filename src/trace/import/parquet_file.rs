@@ -45,11 +45,19 @@ pub(super) fn open(path: &Path) -> Result<Reader, InputError> {
         if chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset()).min(chunk.compressed_size()) < 0 {
             return Err(InputError::new(path, "cannot be read as parquet: a column lies at a negative offset"));
         }
-        if !matches!(chunk.compression(), Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_)) {
-            // The crate's codecs of the others are in C, or bring more than they are worth here.
+        let is_built = matches!(
+            chunk.compression(),
+            Compression::UNCOMPRESSED
+                | Compression::SNAPPY
+                | Compression::GZIP(_)
+                | Compression::ZSTD(_)
+                | Compression::LZ4_RAW
+                | Compression::LZ4
+        );
+        if !is_built {
             let codec = chunk.compression().to_string();
             let codec = codec.split('(').next().unwrap_or_default();
-            let message = "expected snappy, gzip or no compression: write the file anew, e.g. with pandas' \
+            let message = "expected zstd, snappy, gzip, lz4 or no compression: write the file anew, e.g. with pandas' \
                            to_parquet(.., compression=\"snappy\") or DuckDB's COPY .. (FORMAT parquet)";
             return Err(InputError::new(path, message).value("compression", codec));
         }
