@@ -245,7 +245,10 @@ impl Shadow {
                     self.live.get_mut(request).unwrap().order = self.routed;
                     self.routed += 1;
                     let decision = decision_for(*request, actions);
-                    let Request { reuse, background, .. } = self.live[request].request;
+                    let Request { reuse, background, ask, .. } = self.live[request].request;
+                    if ask.skips > 0 {
+                        assert_eq!(decision, Decision::of_own_source(ask.skips), "it starts from its own source");
+                    }
                     assert!(
                         reuse.look_up || (decision.source, decision.similarity) == (None, None),
                         "it is not searched"
@@ -605,7 +608,11 @@ impl Shadow {
         let work = self.work(request, model, least);
         let time = self.world.config.hardware.job(self.world.config.hardware.gpus[worker.index()], work);
         let eases = queue.ease && !live.late && may && spare && self.world.system == System::Modm;
-        if eases && decision.kind == DecisionKind::Hit && self.now + time <= self.due(request) {
+        if eases
+            && decision.source.is_some()
+            && decision.kind == DecisionKind::Hit
+            && self.now + time <= self.due(request)
+        {
             let live = self.live.get_mut(&request).unwrap();
             live.decision = Some(Decision { skipped_steps: decision.skipped_steps.min(least), ..decision });
         }
@@ -881,7 +888,7 @@ impl Shadow {
                 let decision = live.decision.as_mut().unwrap();
                 let best = self.world.config.queue.late == Late::Best && self.hits < 0.5;
                 let eases = best && self.world.system == System::Modm;
-                if eases && decision.kind == DecisionKind::Hit {
+                if eases && decision.source.is_some() && decision.kind == DecisionKind::Hit {
                     decision.skipped_steps = decision.skipped_steps.min(self.world.config.queue.least_skipped);
                     let class = self.class(request);
                     if !self.classes.contains(&class) {
