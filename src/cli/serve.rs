@@ -46,7 +46,7 @@ pub(super) struct Serve {
     /// Address of the server from outside, for addresses in answers, e.g. `https://images.example.org`
     #[arg(long, value_name = "URL", env = "MODM_ORIGIN")]
     origin: Option<String>,
-    /// Origin whose pages a browser lets send requests, e.g. `https://app.example.org` (`serve.cors_origins`; repeatable)
+    /// Origin whose pages may send requests, e.g. `https://app.example.org` (`serve.cors_origins`; repeatable)
     #[arg(long, value_name = "ORIGIN", env = "MODM_CORS_ORIGIN", value_delimiter = ',')]
     cors_origin: Vec<String>,
     /// Address of a NATS server that workers on other machines are found at (`live.cluster.url`); see `modm worker`

@@ -23,7 +23,7 @@ use crate::serve::offers::Encoding;
 
 /// Header with the models that have drawn the pictures, in the order of the pictures, each name once in a row.
 const MODEL: HeaderName = HeaderName::from_static("x-modm-model");
-/// Header with the text encoders that did not see all of the prompt, each with the number of tokens that it did not see.
+/// Header with the text encoders that did not see all of the prompt, each with the number of tokens that it missed.
 const PROMPT_CUT: HeaderName = HeaderName::from_static("x-modm-prompt-cut");
 
 /// Body of an answer.

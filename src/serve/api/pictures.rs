@@ -187,7 +187,8 @@ pub(in crate::serve) fn checksum(bytes: &[u8]) -> u32 {
     crc.sum()
 }
 
-/// Returns the address of a result, in the form that was asked for. With `serve.signed_urls` it needs no key for a while.
+/// Returns the address of a result, in the form that was asked for. With `serve.signed_urls` it needs no key for a
+/// while.
 pub(super) fn url(server: &Server, id: &str, encoding: Encoding) -> String {
     let mut query = match encoding {
         Encoding::Png => Vec::new(),
