@@ -58,6 +58,8 @@ pub struct ServeSettings {
     pub max_upload: usize,
     /// Largest number of requests with a picture that are in memory at a time.
     pub max_uploads: usize,
+    /// Way in which pictures are sent if a request does not say.
+    pub response_format: ResponseFormat,
     /// Largest number of denoising steps that clients may ask for. If absent, the steps of the large model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub most_steps: Option<u32>,
@@ -113,6 +115,7 @@ impl Default for ServeSettings {
             images_per_day: None,
             sizes: Vec::new(),
             other_sizes: OtherSizes::Refuse,
+            response_format: ResponseFormat::B64Json,
             aliases: BTreeMap::new(),
             cors_origins: Vec::new(),
             signed_urls: false,
@@ -266,6 +269,17 @@ pub enum OtherSizes {
     Refuse,
     /// Picture of the usual size. The answer says that the size was ignored.
     Usual,
+}
+
+/// Way in which pictures are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResponseFormat {
+    /// Base64 text in the answer.
+    #[default]
+    B64Json,
+    /// Address of the picture.
+    Url,
 }
 
 /// Returns whether a text is a host name and a port. What the name stands for is not looked up.

@@ -25,16 +25,15 @@ def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     base = sys.argv[1].rstrip("/")
-    for more in [{"model": "openai/modm"}, {"model": "openai/dall-e-3", "size": "1024x1024", "quality": "hd"}]:
-        (entry,) = with_litellm(base, **more)
-        assert base64.b64decode(entry.b64_json).startswith(PNG), more
-    urls = [entry.url for entry in with_litellm(base, model="openai/modm", n=2, response_format="url")]
+    (entry,) = with_litellm(base, model="openai/modm", size="1024x1024")
+    assert base64.b64decode(entry.b64_json).startswith(PNG), "a picture in the answer"
+    urls = [entry.url for entry in with_litellm(base, model="openai/dall-e-2", n=2)]
     assert len(set(urls)) == 2 and all(url.startswith(base) for url in urls), urls
-    print("litellm                  in answers, by URL, with OpenAI's keys", flush=True)
-    for more in [{}, {"model": "modm", "size": "auto"}, {"model": "dall-e-3", "quality": "hd", "n": 2}]:
+    print("litellm                  in the answer, by URL", flush=True)
+    for more in [{}, {"model": "dall-e-3", "quality": "hd", "n": 2}]:
         found = DallEAPIWrapper(base_url=f"{base}/v1", api_key="none", **more).run(PROMPT)
         assert found.startswith(base), found
-    print("LangChain                as it is, with the server's model, with OpenAI's keys", flush=True)
+    print("LangChain                as it is, two of a quality", flush=True)
 
 
 if __name__ == "__main__":

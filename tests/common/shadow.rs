@@ -245,14 +245,8 @@ impl Shadow {
                     self.live.get_mut(request).unwrap().order = self.routed;
                     self.routed += 1;
                     let decision = decision_for(*request, actions);
-                    let Request { reuse, background, ask, .. } = self.live[request].request;
-                    if ask.skips > 0 {
-                        assert_eq!(decision, Decision::of_own_source(ask.skips), "it starts from its own source");
-                    }
-                    assert!(
-                        reuse.look_up || (decision.source, decision.similarity) == (None, None),
-                        "it is not searched"
-                    );
+                    let Request { background, .. } = self.live[request].request;
+                    check_search(&self.live[request].request, &decision);
                     self.route(*request, decision);
                     if !background {
                         self.admit(*request, actions);
@@ -1094,6 +1088,15 @@ fn serves(image: Size, request: Size) -> bool {
     let pixels = |size: Size| f64::from(size.width) * f64::from(size.height);
     let within = |a: f64, b: f64, limit: f64| a.max(b) / a.min(b) <= limit + 1e-9;
     within(aspect(image), aspect(request), ASPECT) && within(pixels(image), pixels(request), FACTOR)
+}
+
+/// Checks what was searched for a request: nothing if it must not hit, or brings a source of its own.
+fn check_search(request: &Request, decision: &Decision) {
+    if request.ask.skips > 0 {
+        assert_eq!(*decision, Decision::of_own_source(request.ask.skips), "it starts from its own source");
+    }
+    let found = (decision.source, decision.similarity);
+    assert!(request.reuse.look_up || found == (None, None), "it is not searched");
 }
 
 fn decision_for(request: RequestId, actions: &[Action]) -> Decision {

@@ -16,21 +16,13 @@ use crate::serve::desk::Ask;
 use crate::serve::names::{AskedModel, OWN};
 use crate::serve::offers::{Offers, Wanted};
 use crate::serve::settings::OtherSizes;
+pub(super) use crate::serve::settings::ResponseFormat as Format;
 use crate::time::Duration;
 
 /// Largest number of pictures of a request.
 const MOST: u64 = 10;
 /// Largest whole number that is accepted: up to it, every whole number is exact as a floating-point number of JSON.
 const LARGEST: u64 = 1 << 53;
-
-/// Form in which pictures are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    /// Base64 text in the answer.
-    Base64,
-    /// Address of the picture.
-    Url,
-}
 
 /// Request that can be served.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,7 +94,7 @@ impl WantedPictures {
             seed: None,
             deadline_s: None,
             reuse: Reuse::ALL,
-            format: Format::Base64,
+            format: Format::B64Json,
             wanted: Wanted::default(),
             stream: false,
             ignored: Vec::new(),
@@ -124,6 +116,9 @@ impl WantedPictures {
         }
         wanted.wanted.encoding = foreign::encoding(keys, &mut wanted.ignored)?;
         wanted.other_size(server);
+        if keys.get("response_format").is_none_or(Value::is_null) && !wanted.stream {
+            wanted.format = foreign::usual_format(keys, server.settings.response_format);
+        }
         if let Some((key, message)) = server.offers.refusal(&wanted.wanted) {
             return Err(ApiError::wrong(key, format!("{key}: {message}")));
         }
@@ -149,7 +144,7 @@ impl WantedPictures {
                 None => return wrong(&format!("a whole number from 1 to {MOST}")),
             },
             "response_format" => match value.as_str() {
-                Some("b64_json") => self.format = Format::Base64,
+                Some("b64_json") => self.format = Format::B64Json,
                 Some("url") => self.format = Format::Url,
                 _ => return wrong("\"b64_json\" or \"url\""),
             },

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::ApiError;
 use super::ask::{Refused, count};
 use crate::serve::offers::Encoding;
+use crate::serve::settings::ResponseFormat;
 
 /// Header that names the keys of a request that changed nothing.
 pub(super) const IGNORED: &str = "x-modm-ignored";
@@ -74,6 +75,13 @@ pub(super) fn encoding(keys: &Map<String, Value>, ignored: &mut Vec<String>) -> 
         ignored.push("output_compression".to_owned());
     }
     Ok(encoding)
+}
+
+/// Returns the way in which pictures are sent if a request does not say. OpenAI's models of these names send addresses,
+/// and their clients look for nothing else.
+pub(super) fn usual_format(keys: &Map<String, Value>, usual: ResponseFormat) -> ResponseFormat {
+    let is_dall_e = keys.get("model").and_then(Value::as_str).is_some_and(|name| name.starts_with("dall-e-"));
+    if is_dall_e { ResponseFormat::Url } else { usual }
 }
 
 /// Names the keys that changed nothing in a header of the answer.
