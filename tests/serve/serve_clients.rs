@@ -126,7 +126,7 @@ fn requests_of_other_peoples_clients_are_answered() {
         // OpenAI's DALL-E answers with addresses unless asked otherwise, and LangChain's wrapper counts on it.
         match answer["data"][0]["url"].as_str() {
             Some(url) => {
-                assert!(client.starts_with("LangChain") && url.starts_with(&server.address), "{client}: {url}")
+                assert!(client.starts_with("LangChain") && url.starts_with(&server.address), "{client}: {url}");
             }
             None => assert_eq!(picture(&answer["data"][0]).size(), [32, 32], "{client}"),
         }
@@ -359,6 +359,7 @@ fn refused_edits(server: &Served, png: &[u8]) {
         ("input_fidelity", "high", "expected one of low"),
         ("background", "transparent", "expected one of auto, opaque"),
         ("n", "x", "a whole number from 1 to 10"),
+        ("seed", "null", "a whole number from 0 to 2^53"),
         ("colour", "red", "is not known here"),
     ] {
         says(form(server, &[], &[prompt[0], (key, value)], &image), 400, text);

@@ -125,7 +125,8 @@ fn value_of(name: &str, text: &str) -> Value {
         "loras",
     ];
     let parsed = NOT_TEXT.contains(&name).then(|| serde_json::from_str(text.trim()).ok()).flatten();
-    parsed.unwrap_or_else(|| Value::from(text))
+    // A field that is not set is left out of a form: the word "null" is a text.
+    parsed.filter(|value: &Value| !value.is_null()).unwrap_or_else(|| Value::from(text))
 }
 
 fn strength(value: Option<&Value>) -> Result<f64, ApiError> {
