@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
 use serde_json::{Map, Value};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::ask::{self, WantedPictures};
 use super::generations::{self, Kind};
@@ -58,27 +59,34 @@ impl Edits {
     }
 }
 
-/// Handles `POST /v1/images/edits`.
-pub(super) async fn edit(State(server): Shared, access: Access, request: Request) -> Result<Response, ApiError> {
-    access.caller()?;
-    server.edits.offered.as_ref().map_err(|reason| ApiError::not_offered(reason))?;
+/// Receives the body of a request with a picture, if there is room for it in memory.
+async fn received(server: &Server, request: Request) -> Result<(HeaderMap, Bytes, OwnedSemaphorePermit), ApiError> {
     let (parts, body) = request.into_parts();
-    // Unlike JSON, a browser sends a form from a page of any site without asking this server first.
-    if cors::is_foreign(&server, &parts.headers) {
-        return Err(ApiError::forbidden("the page that sends this form is of another site: serve.cors_origins"));
-    }
-    let kind = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let boundary = multipart::boundary(kind).ok_or_else(ApiError::no_form)?;
     let room = server.edits.room.clone().try_acquire_owned().map_err(|_| {
         server.desk.meter().refused("uploads");
         ApiError::too_many_uploads()
     })?;
     let seconds = LONGER * server.settings.read_timeout_s;
     let bytes = ask::read(body, server.settings.max_upload, seconds).await?;
+    Ok((parts.headers, bytes, room))
+}
+
+/// Handles `POST /v1/images/edits`.
+pub(super) async fn edit(State(server): Shared, access: Access, request: Request) -> Result<Response, ApiError> {
+    access.caller()?;
+    // The body is received before anything is refused: a client that is still sending would see no answer.
+    let (headers, bytes, room) = received(&server, request).await?;
+    server.edits.offered.as_ref().map_err(|reason| ApiError::not_offered(reason))?;
+    // Unlike JSON, a browser sends a form from a page of any site without asking this server first.
+    if cors::is_foreign(&server, &headers) {
+        return Err(ApiError::forbidden("the page that sends this form is of another site: serve.cors_origins"));
+    }
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let boundary = multipart::boundary(kind).ok_or_else(ApiError::no_form)?;
     let fields = multipart::fields(&bytes, boundary).map_err(ApiError::unreadable)?;
     let (mut keys, files) = parted(&fields)?;
     let strength = strength(keys.remove("strength").as_ref())?;
-    let wanted = WantedPictures::parse(&keys, &parts.headers, &server)?;
+    let wanted = WantedPictures::parse(&keys, &headers, &server)?;
     let image = one_image(&files)?;
     let size = server.offers.size_of(&wanted.wanted);
     let picture = decoded(&server, bytes.slice_ref(image), size).await?;
@@ -89,8 +97,13 @@ pub(super) async fn edit(State(server): Shared, access: Access, request: Request
 }
 
 /// Handles `POST /v1/images/variations`, which is not offered.
-pub(super) async fn variation(_: Access) -> ApiError {
-    ApiError::not_offered("pictures are drawn for prompts here: POST /v1/images/edits takes a picture and a prompt")
+pub(super) async fn variation(State(server): Shared, _: Access, request: Request) -> ApiError {
+    match received(&server, request).await {
+        Ok(_) => {
+            ApiError::not_offered("pictures are drawn for prompts: POST /v1/images/edits takes a picture and a prompt")
+        }
+        Err(error) => error,
+    }
 }
 
 /// Parts the fields of a form into keys, with values as in JSON, and files.
