@@ -39,7 +39,7 @@ use modm::replay::{Executor, Step, replay};
 use modm::request::RequestId;
 use modm::scenario::{Inputs, Scenario, Source, TraceInputs, initial_allocation};
 use modm::scheduler::{Action, Event, Output};
-use modm::serve::api::{Server, Upkeep, Usage, answers};
+use modm::serve::api::{Edits, Server, Upkeep, Usage, answers};
 use modm::serve::clock::HostClock;
 use modm::serve::desk::{Desk, Facts};
 use modm::serve::ids::PictureIds;
@@ -293,6 +293,8 @@ async fn measure(desk: &Desk, folder: &Path, time: Duration, streams: usize) -> 
         public: Vec::new(),
         ids: PictureIds::fresh(),
         offers: Offers::of_size([SIZE, SIZE], desk.facts().total_steps, KeyRule::default()),
+        names: scenario.names_of_models().map_err(|wrong| anyhow::anyhow!(wrong.message))?,
+        edits: Edits::new(Err("measured without them"), desk.facts().total_steps, 1),
         origin: "http://localhost".to_owned(),
         usage,
         upkeep: Upkeep::new(folder.to_owned(), clock, &scenario.serve, None, None),

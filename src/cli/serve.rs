@@ -1,6 +1,5 @@
 //! `modm serve` and `modm key`: the live system with the network as its inbox.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -36,9 +35,9 @@ pub(super) struct Serve {
     /// Folder for the image cache, jobs, results and recorded traffic; the next start uses its contents again
     #[arg(long, value_name = "DIR", env = "MODM_DATA")]
     data: PathBuf,
-    /// Address and port to listen on (`serve.listen`); port 0 takes any free port
+    /// Address or name, and port, to listen on (`serve.listen`), e.g. localhost:8080; port 0 takes any free port
     #[arg(long, value_name = "ADDRESS", env = "MODM_LISTEN")]
-    listen: Option<SocketAddr>,
+    listen: Option<String>,
     /// File with the tenants' keys (`serve.keys`), as `modm key` prints them
     #[arg(long, value_name = "FILE", env = "MODM_KEYS")]
     keys: Option<PathBuf>,
@@ -48,6 +47,9 @@ pub(super) struct Serve {
     /// Address of the server from outside, for addresses in answers, e.g. `https://images.example.org`
     #[arg(long, value_name = "URL", env = "MODM_ORIGIN")]
     origin: Option<String>,
+    /// Origin whose pages may send requests, e.g. `https://app.example.org` (`serve.cors_origins`; repeatable)
+    #[arg(long, value_name = "ORIGIN", env = "MODM_CORS_ORIGIN", value_delimiter = ',')]
+    cors_origin: Vec<String>,
     /// Address of a NATS server that workers on other machines are found at (`live.cluster.url`); see `modm worker`
     #[cfg(feature = "cluster")]
     #[arg(long, value_name = "URL", env = "MODM_CLUSTER")]
@@ -92,7 +94,8 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     sets.extend(cluster_address(command.cluster.as_deref())?);
     let options = ServerOptions {
         data: command.data.clone(),
-        listen: command.listen,
+        listen: command.listen.clone(),
+        cors_origins: command.cors_origin.clone(),
         keys: command.keys.clone(),
         rate_per_min: command.rate_per_min,
         origin: command.origin.clone(),

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use image::codecs::jpeg::JpegEncoder;
-use image::{ImageFormat as Codec, RgbImage};
+use image::codecs::webp::WebPEncoder;
+use image::{ImageFormat as Codec, ImageReader, Limits, RgbImage};
 
 use super::error::Error;
 use super::resize::cubic_resize;
@@ -146,6 +147,63 @@ impl Picture {
         Ok(bytes.into_inner())
     }
 
+    /// Encodes the picture as the bytes of a JPEG file of a quality from 1 to 100.
+    ///
+    /// # Errors
+    /// Returns an error if the codec fails.
+    pub fn to_jpeg(&self, quality: u8) -> Result<Vec<u8>, Error> {
+        let mut bytes = Cursor::new(Vec::new());
+        self.pixels.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, quality.clamp(1, 100)))?;
+        Ok(bytes.into_inner())
+    }
+
+    /// Encodes the picture as the bytes of a WebP file. The encoding is lossless: the encoder has no other.
+    ///
+    /// # Errors
+    /// Returns an error if the codec fails.
+    pub fn to_webp(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = Cursor::new(Vec::new());
+        self.pixels.write_with_encoder(WebPEncoder::new_lossless(&mut bytes))?;
+        Ok(bytes.into_inner())
+    }
+
+    /// Decodes a PNG, JPEG or WebP file from a stranger, whatever its name says, with at most `most_side` pixels in
+    /// width and height. Memory is taken within a limit that follows from it. What is transparent is laid on white.
+    ///
+    /// # Errors
+    /// Returns an error if the bytes are not such a picture, or if it is larger.
+    pub fn decode_foreign(bytes: &[u8], most_side: u32) -> Result<Self, Error> {
+        let mut limits = Limits::default();
+        (limits.max_image_width, limits.max_image_height) = (Some(most_side), Some(most_side));
+        // Four channels of sixteen bits each, and the buffers of the decoder.
+        limits.max_alloc = Some(10 * u64::from(most_side) * u64::from(most_side) + (1 << 20));
+        let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(image::ImageError::from)?;
+        reader.limits(limits);
+        let mut decoded = reader.decode()?.into_rgba8();
+        for pixel in decoded.pixels_mut() {
+            let alpha = u16::from(pixel.0[3]);
+            let on_white = |value: u8| ((u16::from(value) * alpha + 255 * (255 - alpha) + 127) / 255) as u8;
+            let [red, green, blue, _] = pixel.0;
+            pixel.0 = [on_white(red), on_white(green), on_white(blue), 255];
+        }
+        Ok(Self::of(image::DynamicImage::ImageRgba8(decoded).into_rgb8()))
+    }
+
+    /// Returns the picture in another size. The part in the middle that has the same ratio of the sides is resized, so
+    /// that nothing is stretched.
+    #[must_use]
+    pub fn covering(&self, [width, height]: [u32; 2]) -> Self {
+        let [own_width, own_height] = self.size().map(u64::from);
+        let (wide, high) = (u64::from(width.max(1)), u64::from(height.max(1)));
+        let side = |side: u64| u32::try_from(side.max(1)).unwrap_or(u32::MAX);
+        let part = if own_width * high > own_height * wide {
+            [side(own_height * wide / high), side(own_height)]
+        } else {
+            [side(own_width), side(own_width * high / wide)]
+        };
+        self.middle(part).resized([width, height])
+    }
+
     /// Reads the width and height of a PNG or JPEG file, in pixels, without decoding the picture.
     ///
     /// # Errors
@@ -199,6 +257,30 @@ mod tests {
         assert_eq!(Picture::decode(&picture.encode(ImageFormat::Jpeg).unwrap()).unwrap().size(), [2, 1]);
         assert!(Picture::decode(b"no picture").is_err());
         assert_eq!(Picture::from_planes(1, 1, &[-3.0, f32::NAN, 3.0]).bytes()[2], 255);
+    }
+
+    #[test]
+    fn pictures_of_strangers_are_bounded_and_opaque() {
+        let picture = Picture::new(2, 2, (0..12).collect());
+        for bytes in [picture.encode(ImageFormat::Png).unwrap(), picture.to_webp().unwrap()] {
+            assert_eq!(Picture::decode_foreign(&bytes, 2).unwrap(), picture, "both are lossless");
+            assert!(Picture::decode_foreign(&bytes, 1).is_err(), "larger than it may be");
+        }
+        assert_eq!(Picture::decode_foreign(&picture.to_jpeg(80).unwrap(), 2).unwrap().size(), [2, 2]);
+        assert!(picture.to_jpeg(0).is_ok() && Picture::decode_foreign(b"GIF89a", 9).is_err());
+        let mut clear = Cursor::new(Vec::new());
+        let pixels = image::RgbaImage::from_raw(2, 1, vec![10, 20, 30, 0, 10, 20, 30, 255]).unwrap();
+        pixels.write_to(&mut clear, Codec::Png).unwrap();
+        assert_eq!(Picture::decode_foreign(clear.get_ref(), 9).unwrap().bytes(), [255, 255, 255, 10, 20, 30]);
+    }
+
+    #[test]
+    fn what_covers_a_size_is_not_stretched() {
+        let picture = Picture::new(4, 2, (0..24).collect());
+        assert_eq!(picture.covering([2, 2]), picture.middle([2, 2]));
+        assert_eq!(picture.covering([4, 1]), picture.middle([4, 1]));
+        assert_eq!(picture.covering([8, 8]).size(), [8, 8]);
+        assert_eq!(picture.covering([4, 2]), picture);
     }
 
     #[test]

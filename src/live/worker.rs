@@ -168,6 +168,8 @@ pub(super) enum WorkerOrder {
 pub(super) struct Drawing {
     pub(super) request: RequestId,
     pub(super) source: Option<ImageId>,
+    /// Source that the request brings; it is in no image cache.
+    pub(super) own: Option<Arc<Picture>>,
     pub(super) prompt: Arc<str>,
     pub(super) details: Details,
     pub(super) noise: (u64, u64),
@@ -362,7 +364,7 @@ impl Thread {
         let (stop, stepped, progress) = (self.stop.clone(), self.stepped.clone(), self.progress.clone());
         let one = |part: &Drawing| {
             let image = part.source.filter(|_| self.paint.reads_sources());
-            let source = image.map(|image| self.sources.read(image)).transpose()?;
+            let source = image.map(|image| self.sources.read(image)).transpose()?.or_else(|| part.own.clone());
             progress.touch();
             let (request, prompt, noise) = (part.request, &*part.prompt, part.noise);
             let details = &part.details;

@@ -45,6 +45,7 @@ pub(super) fn check(scenario: &Scenario, file: &Path) -> Result<(), InputError> 
     scenario.image_model.check(file, "image_model")?;
     scenario.live.check(file)?;
     scenario.serve.check(file)?;
+    scenario.check_aliases(file)?;
     scenario.check_variants(file)
 }
 

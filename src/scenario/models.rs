@@ -11,6 +11,7 @@ use crate::denoising::Schedule;
 use crate::input::InputError;
 use crate::model::{ModelId, ModelSet};
 use crate::scheduler::allocation::Mode;
+use crate::serve::names::{BadAlias, ModelNames};
 
 /// Section `[models]`: profile, names of the models, and number of denoising steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -115,6 +116,21 @@ impl Scenario {
             return Err(InputError::new(file, message).key("models.serves"));
         }
         self.check_held(&steps, file)
+    }
+
+    /// Returns the names that requests to a server may give a model.
+    ///
+    /// # Errors
+    /// An alias of `[serve.aliases]` cannot be used.
+    pub fn names_of_models(&self) -> Result<ModelNames, BadAlias> {
+        ModelNames::new(self.model_names(), &self.name, &self.serve.aliases, &self.serving())
+    }
+
+    /// Checks the aliases of models.
+    pub(super) fn check_aliases(&self, file: &Path) -> Result<(), InputError> {
+        self.names_of_models().map(drop).map_err(|BadAlias { alias, target, message }| {
+            InputError::new(file, message).value(format!("serve.aliases.{alias}"), format_args!("{target:?}"))
+        })
     }
 
     /// Checks that every small model that is alone beside the large one may serve every hit that small models serve:

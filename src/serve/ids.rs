@@ -1,6 +1,6 @@
 //! Names of cached pictures, as clients see them. A name is the picture's number in the image store, encrypted with a
 //! secret of the data folder. The name therefore reveals neither how many pictures there are nor whose they are, and
-//! stays the same after a restart.
+//! stays the same after a restart. The same secret signs the addresses of pictures.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -8,8 +8,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq as _;
 
-use crate::input::InputError;
+use crate::input::{InputError, hexadecimal};
 use crate::output::write_durable;
 
 /// Prefix of every name.
@@ -86,6 +87,21 @@ impl PictureIds {
         name.starts_with(PREFIX)
     }
 
+    /// Computes the signature of a picture's address that holds until a date, in seconds since 1970: HMAC-SHA256 in
+    /// hexadecimal.
+    #[must_use]
+    pub fn signature(&self, id: &str, expires: u64) -> String {
+        // No name has a line break, so that different pairs never give the same text.
+        hexadecimal(&hmac(&self.0, format!("picture address\n{id}\n{expires}").as_bytes()))
+    }
+
+    /// Returns whether a signature is that of a picture's address. The comparison takes the same time for every
+    /// signature of the right length.
+    #[must_use]
+    pub fn has_signed(&self, id: &str, expires: u64, signature: &str) -> bool {
+        self.signature(id, expires).as_bytes().ct_eq(signature.as_bytes()).into()
+    }
+
     /// Computes the round function of the network: SHA-256 of the secret, the round and half of the block. The three
     /// parts have fixed lengths, so that different inputs never give the same bytes to hash.
     fn mask(&self, round: u8, half: u64) -> u64 {
@@ -94,9 +110,33 @@ impl PictureIds {
     }
 }
 
+/// Computes HMAC-SHA256 (RFC 2104) with a key of at most 64 bytes, the length of SHA-256's block.
+fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
+    let pad = |byte: u8| -> [u8; 64] { std::array::from_fn(|at| key.get(at).copied().unwrap_or(0) ^ byte) };
+    let inner = Sha256::new().chain_update(pad(0x36)).chain_update(message).finalize();
+    Sha256::new().chain_update(pad(0x5c)).chain_update(inner).finalize().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signatures_are_of_one_address_and_one_date() {
+        // Test case 1 of RFC 4231.
+        let expected = "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7";
+        assert_eq!(hexadecimal(&hmac(&[0x0b; 20], b"Hi There")), expected);
+        let ids = PictureIds::fresh();
+        let signature = ids.signature("img-1", 100);
+        assert!(signature.len() == 64 && ids.has_signed("img-1", 100, &signature));
+        for (id, expires) in [("img-2", 100), ("img-1", 101)] {
+            assert!(!ids.has_signed(id, expires, &signature));
+        }
+        for wrong in ["", &signature[1..], &signature.to_uppercase()] {
+            assert!(!ids.has_signed("img-1", 100, wrong), "{wrong}");
+        }
+        assert!(!PictureIds::fresh().has_signed("img-1", 100, &signature), "of another server");
+    }
 
     #[test]
     fn names_lead_back_to_numbers_and_tell_nothing_else() {

@@ -16,7 +16,7 @@ use super::desk::WorkerNow;
 use crate::calibration::audit::Kept;
 use crate::live::executor::Standing;
 use crate::request::Outcome;
-use crate::scheduler::{Decision, DecisionKind, Event};
+use crate::scheduler::{Decision, Event};
 use crate::time::Duration;
 
 /// Upper bounds of the histograms' buckets, in seconds: from small models on a CPU to queues of an hour.
@@ -244,7 +244,7 @@ impl Meter {
     pub(super) fn ended(
         &self,
         outcome: &Outcome,
-        kind: DecisionKind,
+        decision: &'static str,
         model: Option<&Arc<str>>,
         latency: Duration,
         queued: Option<Duration>,
@@ -252,7 +252,7 @@ impl Meter {
     ) {
         self.requests.get_or_create(&One { outcome: outcome.word() }).inc();
         if *outcome == Outcome::Completed {
-            let made = MadeLabels { model: named(model), decision: kind.word() };
+            let made = MadeLabels { model: named(model), decision };
             self.latency.get_or_create(&made).observe(latency.seconds());
             if let Some(queued) = queued {
                 self.queue.get_or_create(&made).observe(queued.seconds());

@@ -2,6 +2,7 @@
 //! as the inbox. The module `desk` stands between the network and the loop; everything that knows of HTTP is in `api`.
 //! docs/serve.md describes how to run the server, docs/openapi.json what it answers.
 
+pub mod names;
 pub mod settings;
 
 #[cfg(feature = "serve")]

@@ -29,6 +29,53 @@ pub struct Wanted {
     /// Guidance scale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guidance: Option<f64>,
+    /// Form of the pictures' files.
+    #[serde(skip_serializing_if = "Encoding::is_png")]
+    pub encoding: Encoding,
+}
+
+/// Form of the files of pictures in answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoding {
+    /// PNG.
+    #[default]
+    Png,
+    /// JPEG of a quality from 1 to 100.
+    Jpeg(u8),
+    /// WebP, lossless.
+    Webp,
+}
+
+impl Encoding {
+    /// Quality of a JPEG if none is asked for.
+    pub const USUAL_QUALITY: u8 = 95;
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    const fn is_png(&self) -> bool {
+        matches!(self, Self::Png)
+    }
+
+    /// Returns the encoding of this name, with a quality for JPEG.
+    #[must_use]
+    pub fn named(name: &str, quality: u8) -> Option<Self> {
+        match name {
+            "png" => Some(Self::Png),
+            "jpeg" => Some(Self::Jpeg(quality)),
+            "webp" => Some(Self::Webp),
+            _ => None,
+        }
+    }
+
+    /// Returns the name in requests and answers.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpeg(_) => "jpeg",
+            Self::Webp => "webp",
+        }
+    }
 }
 
 impl Wanted {
@@ -88,7 +135,7 @@ impl Offers {
     /// Returns the reason for which something is not offered, with the key of the API, or nothing if all is.
     #[must_use]
     pub fn refusal(&self, wanted: &Wanted) -> Option<(&'static str, String)> {
-        let Wanted { size, steps, checkpoint, negative_prompt, guidance } = wanted;
+        let Wanted { size, steps, checkpoint, negative_prompt, guidance, encoding: _ } = wanted;
         if size.is_some_and(|size| !self.all_sizes().any(|offered| offered == size)) {
             let sizes: Vec<String> = self.all_sizes().map(|[width, height]| format!("\"{width}x{height}\"")).collect();
             let accepted = sizes.join(", ");
@@ -126,7 +173,7 @@ impl Offers {
             negative_prompt: wishes.negative_prompt.to_owned(),
             guidance: wanted.guidance,
         };
-        (Ask { size, steps: wanted.steps.unwrap_or(0), key, weights }, details)
+        (Ask { size, steps: wanted.steps.unwrap_or(0), key, weights, skips: 0 }, details)
     }
 
     /// Returns the width and height of the pictures of a request, in pixels.

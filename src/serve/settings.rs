@@ -1,7 +1,9 @@
 //! Settings of the section `[serve]`: limits of what clients may ask for. Every setting has a default that is safe on
 //! the user's own machine.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -17,8 +19,8 @@ pub const MOST_STEPS: u32 = 1000;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServeSettings {
-    /// Address and port to listen on. An address that other machines can reach needs keys.
-    pub listen: SocketAddr,
+    /// Address or name, and port, to listen on. An address that other machines can reach needs keys.
+    pub listen: String,
     /// TOML file with the keys of the tenants, relative to the scenario's file. If absent, requests need no key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<PathBuf>,
@@ -41,6 +43,24 @@ pub struct ServeSettings {
     /// Widths and heights that clients may ask for beside the usual one, in pixels.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sizes: Vec<[u32; 2]>,
+    /// Treatment of requests for other sizes.
+    pub other_sizes: OtherSizes,
+    /// Further names of models: each stands for a model of the scenario, or for all of them (`auto`).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub aliases: BTreeMap<String, String>,
+    /// Origins of the pages that browsers may let send requests, such as `https://app.example.org`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cors_origins: Vec<String>,
+    /// True if the addresses of pictures in answers are signed, so that they need no key.
+    pub signed_urls: bool,
+    /// Seconds for which a signed address holds.
+    pub signed_urls_s: f64,
+    /// Largest number of bytes of the body of a request that brings a picture.
+    pub max_upload: usize,
+    /// Largest number of requests with a picture that are in memory at a time.
+    pub max_uploads: usize,
+    /// Way in which pictures are sent if a request does not say.
+    pub response_format: ResponseFormat,
     /// Largest number of denoising steps that clients may ask for. If absent, the steps of the large model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub most_steps: Option<u32>,
@@ -87,7 +107,7 @@ pub struct ServeSettings {
 impl Default for ServeSettings {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
+            listen: "127.0.0.1:8080".to_owned(),
             keys: None,
             max_queue: 1000,
             max_queue_per_tenant: None,
@@ -95,6 +115,14 @@ impl Default for ServeSettings {
             burst: None,
             images_per_day: None,
             sizes: Vec::new(),
+            other_sizes: OtherSizes::Refuse,
+            response_format: ResponseFormat::B64Json,
+            aliases: BTreeMap::new(),
+            cors_origins: Vec::new(),
+            signed_urls: false,
+            signed_urls_s: 3600.0,
+            max_upload: 16 << 20,
+            max_uploads: 32,
             most_steps: None,
             max_prompt: 4000,
             max_body: 65_536,
@@ -133,6 +161,8 @@ impl ServeSettings {
             ("most_steps", u64::from(self.most_steps.unwrap_or(1)), u64::from(MOST_STEPS)),
             ("max_prompt", self.max_prompt as u64, 100_000),
             ("max_body", self.max_body as u64, 16 << 20),
+            ("max_upload", self.max_upload as u64, 256 << 20),
+            ("max_uploads", self.max_uploads as u64, 10_000),
             ("max_connections", self.max_connections as u64, 1_000_000),
         ];
         for (key, value, most) in counts {
@@ -161,6 +191,7 @@ impl ServeSettings {
             ("drain_s", self.drain_s),
             ("keep_results_s", self.keep_results_s),
             ("disk_retry_s", self.disk_retry_s),
+            ("signed_urls_s", self.signed_urls_s),
             ("keep_traffic_s", self.keep_traffic_s),
             ("keep_audits_s", self.keep_audits_s),
         ];
@@ -174,12 +205,46 @@ impl ServeSettings {
             let message = "expected a share of the hits, from 0 to 1";
             return Err(InputError::new(file, message).value("serve.audit_share", self.audit_share));
         }
-        if self.keys.is_none() && !self.listen.ip().is_loopback() {
+        if let Some(origin) = self.cors_origins.iter().find(|origin| !is_origin(origin)) {
+            let message = "expected origins as browsers send them, such as \"https://app.example.org\": no path, no *";
+            return Err(InputError::new(file, message).value("serve.cors_origins", format_args!("{origin:?}")));
+        }
+        match self.listen.parse::<SocketAddr>() {
+            Ok(address) => self.check_reach(&[address], file),
+            // The name is resolved when the server starts: a simulation asks no name server.
+            Err(_) if is_name_and_port(&self.listen) => Ok(()),
+            Err(_) => {
+                let message = "expected an address or a name, and a port, such as 127.0.0.1:8080 or localhost:8080";
+                Err(InputError::new(file, message).value("serve.listen", format_args!("{:?}", self.listen)))
+            }
+        }
+    }
+
+    /// Checks that no other machine reaches the addresses to listen on, unless there are keys.
+    fn check_reach(&self, addresses: &[SocketAddr], file: &Path) -> Result<(), InputError> {
+        if self.keys.is_none() && !addresses.iter().all(|address| address.ip().is_loopback()) {
             let message = "is reachable from elsewhere: give serve.keys, or listen on 127.0.0.1";
-            return Err(InputError::new(file, message).value("serve.listen", format!("\"{}\"", self.listen)));
+            return Err(InputError::new(file, message).value("serve.listen", format_args!("{:?}", self.listen)));
         }
         Ok(())
     }
+
+    /// Returns the addresses to listen on, of which the first that works is used; those of IPv4 come first. A name is
+    /// resolved.
+    ///
+    /// # Errors
+    /// The name is not known, or other machines reach an address and there are no keys.
+    pub fn addresses(&self, file: &Path) -> Result<Vec<SocketAddr>, InputError> {
+        let unknown = |error: io::Error| {
+            let message = format!("is not known here: {error}");
+            InputError::new(file, message).value("serve.listen", format_args!("{:?}", self.listen))
+        };
+        let mut addresses: Vec<SocketAddr> = self.listen.to_socket_addrs().map_err(unknown)?.collect();
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        self.check_reach(&addresses, file)?;
+        Ok(addresses)
+    }
+
     /// Returns the number of requests of one tenant that may wait, for a given number of tenants.
     #[must_use]
     pub fn queue_share(&self, tenants: usize) -> usize {
@@ -196,6 +261,43 @@ impl ServeSettings {
     }
 }
 
+/// Treatment of requests for a size that is not offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OtherSizes {
+    /// Refusal.
+    #[default]
+    Refuse,
+    /// Picture of the usual size. The answer says that the size was ignored.
+    Usual,
+}
+
+/// Way in which pictures are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResponseFormat {
+    /// Base64 text in the answer.
+    #[default]
+    B64Json,
+    /// Address of the picture.
+    Url,
+}
+
+/// Returns whether a text is a host name and a port. What the name stands for is not looked up.
+fn is_name_and_port(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    text.rsplit_once(':').is_some_and(|(name, port)| {
+        !name.is_empty() && name.bytes().all(plain) && port.parse::<u16>().is_ok() && !port.starts_with('+')
+    })
+}
+
+/// Returns whether a text is an origin: a scheme of the web, a host, and perhaps a port, without a path.
+fn is_origin(text: &str) -> bool {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._:[]".contains(&byte);
+    host.is_some_and(|host| !host.is_empty() && host.bytes().all(plain))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,6 +310,19 @@ mod tests {
         (settings.max_queue_per_tenant, settings.burst) = (Some(2), Some(7));
         assert_eq!((settings.queue_share(1), settings.burst_at(600)), (2, 7));
         assert!(settings.check(Path::new("s.toml")).is_ok());
+        settings.listen = "localhost:0".to_owned();
+        assert!(settings.check(Path::new("s.toml")).is_ok());
+        let addresses = settings.addresses(Path::new("s.toml")).expect("this machine");
+        assert!(addresses[0].is_ipv4() && addresses.iter().all(|address| address.ip().is_loopback()), "{addresses:?}");
+        for wrong in ["localhost", "localhost:", ":8080", "localhost:99999", "a b:1", "http://localhost:1"] {
+            let settings = ServeSettings { listen: wrong.to_owned(), ..ServeSettings::default() };
+            assert!(settings.check(Path::new("s.toml")).is_err(), "{wrong}");
+        }
+        for (origin, is) in
+            [("https://a.org", true), ("http://[::1]:80", true), ("*", false), ("https://a.org/", false)]
+        {
+            assert_eq!(is_origin(origin), is, "{origin}");
+        }
         settings.max_queue_per_tenant = Some(6);
         let refused = settings.check(Path::new("s.toml")).expect_err("more than the queue").to_string();
         assert!(refused.contains("serve.max_queue_per_tenant = 6: expected a whole number from 1 to 5"), "{refused}");

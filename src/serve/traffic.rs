@@ -293,6 +293,7 @@ mod tests {
             reuse: Reuse::ALL,
             wishes: request::Ask { steps: 9, ..request::Ask::default() },
             details: Details::default(),
+            source: None,
             progress: None,
         }
     }

@@ -197,7 +197,7 @@ impl<'a> AskColumns<'a> {
             rule,
         );
         let size = Size { width: width as u16, height: height as u16 };
-        Ok((Ask { size, steps, key, weights }, images.max(1) as u16))
+        Ok((Ask { size, steps, key, weights, skips: 0 }, images.max(1) as u16))
     }
 }
 

@@ -46,6 +46,34 @@ async function pictures() {
   return drawn.modm.concat(linked.modm).map(({ decision }) => decision).join(", ");
 }
 
+async function streams() {
+  const names = [];
+  for await (const { type, b64_json } of await client.images.generate({ prompt, stream: true, partial_images: 2 })) {
+    names.push(type);
+    assert.equal(size(Buffer.from(b64_json, "base64")), status.size);
+  }
+  assert.deepEqual(names, ["image_generation.completed"]);
+  const drawn = await client.images.generate({ prompt, model: "gpt-image-1", size: "1024x1024", quality: "high" });
+  assert.equal(drawn.size, status.size, "the answer says what was drawn");
+  return names.join(", ");
+}
+
+async function edits() {
+  const source = await client.images.generate({ prompt });
+  const image = await OpenAI.toFile(Buffer.from(source.data[0].b64_json, "base64"), "source.png", { type: "image/png" });
+  const edited = await client.images.edit({ prompt, image });
+  assert.equal(edited.data[0].modm.decision, "edit");
+  await assert.rejects(client.images.createVariation({ image }), { status: 501, code: "not_offered" });
+  return `${edited.data[0].modm.skipped_steps} steps skipped`;
+}
+
+async function withdrawn() {
+  const controller = new AbortController();
+  setTimeout(() => controller.abort(), 60);
+  await assert.rejects(client.images.generate({ prompt, n: 10 }, { signal: controller.signal }), OpenAI.APIUserAbortError);
+  return "a client that goes away";
+}
+
 async function models() {
   const names = (await client.models.list()).data.map(({ id }) => id);
   assert.equal(names[0], "modm");
@@ -54,7 +82,7 @@ async function models() {
 }
 
 async function errors() {
-  const wrong = { size: "63x65", n: 11, style: "vivid", colour: "red" };
+  const wrong = { size: "big", n: 11, style: "loud", colour: "red" };
   for (const [param, value] of Object.entries(wrong)) {
     await assert.rejects(client.images.generate({ prompt, [param]: value }), (error) => {
       assert.ok(error instanceof OpenAI.BadRequestError, `${param}: ${error}`);
@@ -89,4 +117,4 @@ async function jobs() {
   return `${names.length} events; another cancelled`;
 }
 
-for (const check of [pictures, models, errors, jobs]) console.log(`${check.name.padEnd(24)} ${await check()}`);
+for (const check of [pictures, streams, edits, withdrawn, models, errors, jobs]) console.log(`${check.name.padEnd(24)} ${await check()}`);

@@ -160,6 +160,57 @@ def deadline(server):
     return f"done in {entries['modm'][0]['latency_s']:.2f} s"
 
 
+def keys_without_effect(server):
+    """What OpenAI's package can send and nothing here depends on: accepted, and named."""
+    told = {"quality": "high", "style": "vivid", "moderation": "low", "background": "opaque", "user": "tests"}
+    answer = server.openai.images.with_raw_response.generate(prompt=caption(), model="gpt-image-1", **told)
+    ignored = set(answer.headers["x-modm-ignored"].split(", "))
+    assert ignored == told.keys(), ignored
+    assert answer.headers["x-modm-model"] in server.status["models"], answer.headers
+    plain = server.openai.images.with_raw_response.generate(prompt=caption())
+    assert "x-modm-ignored" not in plain.headers, plain.headers
+    return ", ".join(sorted(ignored))
+
+
+def forms_of_pictures(server):
+    signs = {"png": b"\x89PNG", "jpeg": b"\xff\xd8\xff", "webp": b"RIFF"}
+    for form, sign in signs.items():
+        drawn = server.openai.images.generate(prompt=caption(), output_format=form, output_compression=80)
+        assert drawn.output_format == form, drawn.output_format
+        assert base64.b64decode(drawn.data[0].b64_json).startswith(sign), form
+        linked = server.openai.images.generate(prompt=caption(), output_format=form, response_format="url")
+        answer = server.http.get(linked.data[0].url)
+        assert answer.headers["content-type"] == f"image/{form}" and answer.content.startswith(sign), answer.headers
+    return ", ".join(signs)
+
+
+def streams(server):
+    for more in [{}, {"partial_images": 2}, {"n": 2}]:
+        events = list(server.openai.images.generate(prompt=caption(), model="modm", stream=True, **more))
+        assert [event.type for event in events] == ["image_generation.completed"] * more.get("n", 1), events
+        assert all(png_size(base64.b64decode(event.b64_json)) == server.size for event in events)
+    return "a picture an event"
+
+
+def edits(server):
+    _, (source,) = server.draw(prompt=caption())
+    image = ("source.png", source, "image/png")
+    made = []
+    for strength in (0.2, 0.9):
+        edited = server.openai.images.edit(prompt=caption(), image=image, extra_body={"strength": strength})
+        made.append(edited.data[0].modm)
+        assert png_size(base64.b64decode(edited.data[0].b64_json)) == server.size
+    assert all(one["decision"] == "edit" and one["source"] is None for one in made), made
+    assert made[0]["skipped_steps"] > made[1]["skipped_steps"] > 0, made
+    events = list(server.openai.images.edit(prompt=caption(), image=image, stream=True))
+    assert [event.type for event in events] == ["image_edit.completed"], events
+    masked = partial(server.openai.images.edit, prompt=caption(), image=image, mask=image)
+    several = partial(server.openai.images.edit, prompt=caption(), image=[image, image])
+    for call in [masked, several, partial(server.openai.images.create_variation, image=image)]:
+        refused(openai.InternalServerError, 501, call, code="not_offered")
+    return f"{made[0]['skipped_steps']} and {made[1]['skipped_steps']} steps skipped"
+
+
 def models(server):
     listed = server.openai.models.list().data
     names = [model.id for model in listed]
@@ -181,9 +232,9 @@ def refused(kind, status, call, param=None, code=None):
 
 
 def errors(server):
-    wrong = {"prompt": "", "size": "63x65", "n": 11, "response_format": "jpeg", "style": "vivid", "quality": "hd"}
-    wrong |= {"background": "transparent", "output_format": "webp", "output_compression": 50, "moderation": "none"}
-    wrong |= {"model": "no-such-model", "stream": True, "seed": -1, "deadline_s": 0, "colour": "red"}
+    wrong = {"prompt": "", "size": "big", "n": 11, "response_format": "jpeg", "style": "loud", "quality": "ultra"}
+    wrong |= {"background": "transparent", "output_format": "gif", "output_compression": 101, "moderation": "none"}
+    wrong |= {"model": "no-such-model", "partial_images": 4, "seed": -1, "deadline_s": 0, "colour": "red"}
     for param, value in wrong.items():
         # What stands in `extra_body` goes out as it is, in place of what the package would send.
         call = partial(server.openai.images.generate, prompt=caption(), extra_body={param: value})
@@ -282,6 +333,7 @@ def main():
     server = Server(sys.argv[1].rstrip("/"), sys.argv[2] if len(sys.argv) == 3 else None)
     # The first needs a cache with little in it; the last wants one with something.
     pictures = [same_seed_same_picture, pictures_in_the_answer, pictures_by_url, deadline]
+    pictures += [keys_without_effect, forms_of_pictures, streams, edits]
     jobs = [job_by_polling, job_by_events, job_cancelled]
     for check in [*pictures, models, errors, keys, *jobs, what_else_there_is]:
         print(f"{check.__name__.replace('_', ' '):<24} {check(server)}", flush=True)

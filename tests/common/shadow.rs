@@ -245,11 +245,8 @@ impl Shadow {
                     self.live.get_mut(request).unwrap().order = self.routed;
                     self.routed += 1;
                     let decision = decision_for(*request, actions);
-                    let Request { reuse, background, .. } = self.live[request].request;
-                    assert!(
-                        reuse.look_up || (decision.source, decision.similarity) == (None, None),
-                        "it is not searched"
-                    );
+                    let Request { background, .. } = self.live[request].request;
+                    check_search(&self.live[request].request, &decision);
                     self.route(*request, decision);
                     if !background {
                         self.admit(*request, actions);
@@ -605,7 +602,11 @@ impl Shadow {
         let work = self.work(request, model, least);
         let time = self.world.config.hardware.job(self.world.config.hardware.gpus[worker.index()], work);
         let eases = queue.ease && !live.late && may && spare && self.world.system == System::Modm;
-        if eases && decision.kind == DecisionKind::Hit && self.now + time <= self.due(request) {
+        if eases
+            && decision.source.is_some()
+            && decision.kind == DecisionKind::Hit
+            && self.now + time <= self.due(request)
+        {
             let live = self.live.get_mut(&request).unwrap();
             live.decision = Some(Decision { skipped_steps: decision.skipped_steps.min(least), ..decision });
         }
@@ -881,7 +882,7 @@ impl Shadow {
                 let decision = live.decision.as_mut().unwrap();
                 let best = self.world.config.queue.late == Late::Best && self.hits < 0.5;
                 let eases = best && self.world.system == System::Modm;
-                if eases && decision.kind == DecisionKind::Hit {
+                if eases && decision.source.is_some() && decision.kind == DecisionKind::Hit {
                     decision.skipped_steps = decision.skipped_steps.min(self.world.config.queue.least_skipped);
                     let class = self.class(request);
                     if !self.classes.contains(&class) {
@@ -1087,6 +1088,15 @@ fn serves(image: Size, request: Size) -> bool {
     let pixels = |size: Size| f64::from(size.width) * f64::from(size.height);
     let within = |a: f64, b: f64, limit: f64| a.max(b) / a.min(b) <= limit + 1e-9;
     within(aspect(image), aspect(request), ASPECT) && within(pixels(image), pixels(request), FACTOR)
+}
+
+/// Checks what was searched for a request: nothing if it must not hit, or brings a source of its own.
+fn check_search(request: &Request, decision: &Decision) {
+    if request.ask.skips > 0 {
+        assert_eq!(*decision, Decision::of_own_source(request.ask.skips), "it starts from its own source");
+    }
+    let found = (decision.source, decision.similarity);
+    assert!(request.reuse.look_up || found == (None, None), "it is not searched");
 }
 
 fn decision_for(request: RequestId, actions: &[Action]) -> Decision {

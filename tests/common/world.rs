@@ -344,8 +344,8 @@ pub(crate) fn without_embeddings<L>(latency: L, gpus: Vec<GpuId>) -> sim::Settin
     }
 }
 
-/// In a third of the worlds, requests ask for other sizes, steps, keys and weights, and for several images; in a
-/// quarter the models have numbers of steps and shifts of their own, which are returned.
+/// In a third of the worlds, requests ask for other sizes, steps, keys and weights, bring sources of their own, and ask
+/// for several images; in a quarter the models have numbers of steps and shifts of their own, which are returned.
 fn differ(seed: u64, requests: &mut [Request]) -> [(u32, f64); MODELS] {
     let mut draws = stream(seed, Purpose::Test, 30);
     let sizes = [(0, 0), (0, 0), (1024, 1024), (512, 512), (1280, 768), (1100, 1000), (2100, 2000)];
@@ -357,7 +357,12 @@ fn differ(seed: u64, requests: &mut [Request]) -> [(u32, f64); MODELS] {
                 steps: *[0, 0, TOTAL_STEPS, 8, 37].choose(&mut draws).unwrap(),
                 key: draws.random_range(0..keys),
                 weights: Weights { checkpoint: draws.random_range(0..2), loras: draws.random_range(0..2) },
+                skips: 0,
             };
+        }
+        // Some bring a source of their own, and say what they skip.
+        for request in requests.iter_mut() {
+            request.ask.skips = *[0, 0, 0, 0, 7, 15].choose(&mut draws).unwrap();
         }
         let mut row = 0;
         while row < requests.len() {

@@ -103,8 +103,8 @@ fn what_is_wrong_is_said_in_their_shape() {
         ("seed", json!(-1)),
         ("seed", json!(1.5)),
         ("deadline_s", json!(0)),
-        ("stream", json!(true)),
-        ("style", json!("vivid")),
+        ("stream", json!("yes")),
+        ("style", json!("loud")),
         ("background", json!("transparent")),
         ("unheard_of", json!(1)),
     ];

@@ -13,6 +13,7 @@ mod served;
 mod api;
 mod hostile;
 mod serve_asks;
+mod serve_clients;
 mod serve_disk;
 mod serve_faults;
 mod serve_jobs;

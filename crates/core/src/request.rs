@@ -92,6 +92,15 @@ pub struct Ask {
     pub key: u32,
     /// Weights that the worker needs.
     pub weights: Weights,
+    /// Steps of the large model that the request skips because it brings a source of its own. The source is in no image
+    /// cache, and the request is not looked up. 0 for a request without such a source.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub skips: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Size and steps that a request asks for: what makes its work another one. Zero stands for what is usual.
@@ -120,9 +129,9 @@ impl Ask {
     #[must_use]
     #[inline]
     pub const fn is_usual(&self) -> bool {
-        let Self { size: Size { width, height }, steps, key, weights: Weights { checkpoint, loras } } = *self;
-        // One comparison in place of six.
-        (width as u32 | height as u32 | steps | key | checkpoint | loras) == 0
+        let Self { size: Size { width, height }, steps, key, weights: Weights { checkpoint, loras }, skips } = *self;
+        // One comparison in place of seven.
+        (width as u32 | height as u32 | steps | key | checkpoint | loras | skips) == 0
     }
 }
 
@@ -244,7 +253,7 @@ impl Request {
     /// Returns a request for one usual image without a deadline that allows every use of the cache.
     #[must_use]
     pub const fn new(id: RequestId, arrival: Time, tenant: TenantId) -> Self {
-        let ask = Ask { size: Size::USUAL, steps: 0, key: 0, weights: Weights { checkpoint: 0, loras: 0 } };
+        let ask = Ask { size: Size::USUAL, steps: 0, key: 0, weights: Weights { checkpoint: 0, loras: 0 }, skips: 0 };
         Self { id, arrival, tenant, deadline: None, reuse: Reuse::ALL, background: false, ask, place: Place::ONLY }
     }
 }

@@ -18,7 +18,7 @@ use crate::model::{GpuId, ModelId};
 use crate::output::make_folder;
 use crate::request::TenantId;
 use crate::scenario::{Override, Scenario, Source, TraceInputs, initial_allocation};
-use crate::serve::api::{Server, Upkeep, Usage};
+use crate::serve::api::{Edits, PARTS, Server, Upkeep, Usage};
 use crate::serve::clock::HostClock;
 use crate::serve::desk::{Desk, Facts};
 use crate::serve::ids::PictureIds;
@@ -48,8 +48,10 @@ const LOOP_END: HostDuration = HostDuration::from_secs(10);
 pub struct ServerOptions {
     /// Folder for the image cache, jobs, results and recorded traffic; the next start uses its contents again.
     pub data: PathBuf,
-    /// Address and port to listen on, if not those of the scenario; port 0 takes any free port.
-    pub listen: Option<SocketAddr>,
+    /// Address or name, and port, to listen on, if not those of the scenario; port 0 takes any free port.
+    pub listen: Option<String>,
+    /// Further origins whose pages may send requests.
+    pub cors_origins: Vec<String>,
     /// File with the tenants' keys, if not that of the scenario.
     pub keys: Option<PathBuf>,
     /// Number of images that may be requested with one key in a minute, if not that of the scenario.
@@ -64,6 +66,8 @@ pub struct ServerOptions {
 pub struct ReadyServer {
     server: Server,
     work: Loop,
+    /// Addresses to listen on: the first that works is used.
+    listen: Vec<SocketAddr>,
 }
 
 impl std::fmt::Debug for ReadyServer {
@@ -85,6 +89,7 @@ impl ReadyServer {
     ) -> Result<Self, ExperimentError> {
         let mut scenario = source.scenario(sets)?;
         let settings = settings(&scenario, source, options)?;
+        let listen = settings.addresses(source.file())?;
         let keys = settings.keys.as_ref().map(|file| Keys::read(file)).transpose()?;
         let tenants = keys.as_ref().map(Keys::tenants).unwrap_or_default();
         if keys.is_some() {
@@ -123,6 +128,9 @@ impl ReadyServer {
             data::traffic(folder, &settings, (&tenants, &equipment.checkpoints), &cached.warm, faults.clone());
         let audits = data::audits(folder, &settings, &simulation.scenario, file)?;
         let desk = Desk::new(facts(&simulation, &tenants, &settings), Meter::default(), traffic, audits);
+        let scenario = &simulation.scenario;
+        let names = scenario.names_of_models().expect("the scenario was checked");
+        let edits = Edits::new(edits(scenario), scenario.models.large_steps(), settings.max_uploads);
         let origin = options.origin.as_deref().unwrap_or_default().trim_end_matches('/').to_owned();
         let server = Server {
             desk: desk.clone(),
@@ -136,11 +144,17 @@ impl ReadyServer {
             public: simulation.scenario.tenants.public.clone(),
             ids,
             offers,
+            names,
+            edits,
             origin,
             elsewhere: Arc::default(),
         };
         let elsewhere = server.elsewhere.clone();
-        Ok(Self { server, work: Loop { abort: Arc::default(), simulation, equipment, cached, desk, elsewhere } })
+        Ok(Self {
+            server,
+            listen,
+            work: Loop { abort: Arc::default(), simulation, equipment, cached, desk, elsewhere },
+        })
     }
 
     /// Answers requests until SIGTERM or Ctrl-C comes or the loop ends, and then finishes the accepted requests. Calls
@@ -150,11 +164,11 @@ impl ReadyServer {
     /// Returns an error if the address cannot be listened on, if the models do not load, or if not everything that was
     /// accepted could be finished and stored.
     pub fn run(self, listening: &dyn Fn(SocketAddr)) -> Result<(), ExperimentError> {
-        let Self { server, work } = self;
-        let listen = server.settings.listen;
+        let Self { server, work, listen } = self;
+        let (listen, addresses) = (server.settings.listen.clone(), listen);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(ExperimentError::System)?;
-        let listener = runtime.block_on(TcpListener::bind(listen)).map_err(|error| {
+        let listener = runtime.block_on(TcpListener::bind(&*addresses)).map_err(|error| {
             InputError::new("the command line", format!("cannot be listened on: {error}")).value("--listen", listen)
         })?;
         tracing::info!("loading the models");
@@ -195,7 +209,10 @@ impl ReadyServer {
 /// Returns the settings of the scenario with those of the options in their place, checked.
 fn settings(scenario: &Scenario, source: &Source, options: &ServerOptions) -> Result<ServeSettings, InputError> {
     let mut settings = scenario.serve.clone();
-    settings.listen = options.listen.unwrap_or(settings.listen);
+    if let Some(listen) = &options.listen {
+        settings.listen.clone_from(listen);
+    }
+    settings.cors_origins.extend(options.cors_origins.iter().cloned());
     settings.rate_per_min = options.rate_per_min.unwrap_or(settings.rate_per_min);
     let named = settings.keys.as_ref().map(|keys| Scenario::resolve(source.file(), keys));
     settings.keys = options.keys.clone().or(named);
@@ -221,6 +238,23 @@ fn nobody(tenants: &[String]) -> TraceInputs {
         ..Columns::default()
     };
     TraceInputs::from_trace(Trace::new(columns))
+}
+
+/// Returns the numbers of steps that refinements of clients' pictures may skip, or the reason why none is offered.
+/// Every one is served by the models that serve the hits of the cache.
+fn edits(scenario: &Scenario) -> Result<Vec<u32>, &'static str> {
+    if scenario.live.cluster.is_some() {
+        return Err("workers on other machines take no pictures of clients");
+    }
+    let (steps, serving) = (scenario.models.large_steps(), scenario.serving());
+    let of_hits = scenario.skipped_steps();
+    let by_all = |skipped: u32| serving.of_hits(skipped).iter().count() == serving.models();
+    let parts = (1..PARTS).map(|part| (f64::from(steps * part) / f64::from(PARTS)).round() as u32);
+    let mut offered: Vec<u32> = parts.filter(|skipped| by_all(*skipped)).chain(of_hits).collect();
+    offered.retain(|skipped| (1..steps).contains(skipped));
+    offered.sort_unstable();
+    offered.dedup();
+    Ok(offered)
 }
 
 /// Returns what clients may ask for beside their prompts. Refuses sizes that the models do not draw.

@@ -99,6 +99,7 @@ impl Live {
                 let mut outputs = SmallVec::new();
                 for (request, Painted { picture, cuts, embedding }) in pictures {
                     for cut in cuts {
+                        self.setting.book.cut(request, &cut);
                         if let Some(warning) = self.cut_prompts.count(request, cut) {
                             self.warn(&warning);
                         }

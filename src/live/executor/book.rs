@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::image::ImageId;
 use crate::live::details::Details;
 use crate::live::picture::Picture;
+use crate::live::pipeline::Cut;
 use crate::request::{Outcome, RequestId};
 
 /// Facts about requests, provided by the source of the requests: a trace or a server.
@@ -24,6 +25,14 @@ pub trait Book {
     fn details(&self, _: RequestId) -> Details {
         Details::default()
     }
+
+    /// Returns the source that a request brings, if it brings one. Such a source is in no image cache.
+    fn source(&self, _: RequestId) -> Option<Arc<Picture>> {
+        None
+    }
+
+    /// Records that a text encoder did not see a part of the prompt of a request.
+    fn cut(&mut self, _: RequestId, _: &Cut) {}
 
     /// Returns the file that the picture of a request is written to, if there is one.
     fn result(&self, request: RequestId) -> Option<PathBuf>;

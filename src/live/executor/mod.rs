@@ -366,7 +366,8 @@ impl Live {
         let with_prompt = |part: &Part| {
             let prompt = book.prompt(part.request).ok_or(part.request)?;
             let (request, source) = (part.request, part.source);
-            Ok(Drawing { request, source, prompt, details: book.details(request), noise: book.noise(request) })
+            let (details, noise, own) = (book.details(request), book.noise(request), book.source(request));
+            Ok(Drawing { request, source, own, prompt, details, noise })
         };
         let parts_to_draw = match parts.iter().map(with_prompt).collect::<Result<Vec<_>, RequestId>>() {
             Ok(parts) => parts,

@@ -16,12 +16,14 @@ use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use tower::ServiceExt as _;
 
-use super::{ApiError, Server, cache, fresh_name, generations, info, jobs, listing, pictures};
+use super::{ApiError, Server, cache, cors, edits, fresh_name, generations, info, jobs, listing, pictures};
 
 /// Returns the addresses with their handlers. If two of them lead to the same path, the first one counts.
-fn routes() -> [(&'static str, MethodRouter<Arc<Server>>); 16] {
+fn routes() -> [(&'static str, MethodRouter<Arc<Server>>); 18] {
     [
         ("/v1/images/generations", post(generations::generate)),
+        ("/v1/images/edits", post(edits::edit)),
+        ("/v1/images/variations", post(edits::variation)),
         ("/v1/images/{id}", get(pictures::picture).delete(pictures::delete)),
         ("/v1/jobs", post(jobs::submit).get(listing::list)),
         ("/v1/jobs/{id}", get(jobs::job).delete(jobs::cancel)),
@@ -69,11 +71,16 @@ async fn told(
     let id = fresh_name("req");
     #[expect(clippy::disallowed_methods, reason = "logs have the host's time")]
     let begun = std::time::Instant::now();
+    let origin = cors::allowed(&server, request.headers());
+    let preflight = cors::preflight(&method, request.headers(), origin.as_ref());
     // A panic is answered with an error. Without an answer, the client would find its connection closed.
-    let answered = AssertUnwindSafe(router.oneshot(request.map(Body::new))).catch_unwind().await;
-    let mut response = match answered {
-        Ok(answered) => answered?,
-        Err(_) => ApiError::failed("the server failed at this request").into_response(),
+    let mut response = if let Some(preflight) = preflight {
+        preflight
+    } else {
+        match AssertUnwindSafe(router.oneshot(request.map(Body::new))).catch_unwind().await {
+            Ok(answered) => answered?,
+            Err(_) => ApiError::failed("the server failed at this request").into_response(),
+        }
     };
     let status = response.status();
     // All other paths count under one name: otherwise any client could make new time series without end.
@@ -85,6 +92,7 @@ async fn told(
     if let Ok(id) = HeaderValue::try_from(id) {
         headers.insert(HeaderName::from_static("x-request-id"), id);
     }
+    cors::open(headers, origin);
     headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
     headers.insert(HeaderName::from_static("referrer-policy"), HeaderValue::from_static("no-referrer"));
     Ok(response)

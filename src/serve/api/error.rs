@@ -18,6 +18,9 @@ pub struct ApiError {
     retry_after_s: Option<u64>,
 }
 
+/// Header by which OpenAI's clients are told not to send a request again.
+const SHOULD_RETRY: &str = "x-should-retry";
+
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, code: Option<&'static str>, message: impl Into<String>) -> Self {
         Self { status, kind, message: message.into(), param: None, code, retry_after_s: None }
@@ -39,6 +42,18 @@ impl ApiError {
     pub(super) fn not_json() -> Self {
         let message = "expected a body of JSON, with the header Content-Type: application/json";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", None, message)
+    }
+
+    /// Makes the error for a body that is no form with files.
+    pub(super) fn no_form() -> Self {
+        let message = "expected a form with files, with the header Content-Type: multipart/form-data; boundary=...";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", None, message)
+    }
+
+    /// Makes the error for something that the API has elsewhere and not here.
+    pub(super) fn not_offered(reason: &str) -> Self {
+        let message = format!("this is not offered here: {reason}");
+        Self::new(StatusCode::NOT_IMPLEMENTED, "invalid_request_error", Some("not_offered"), message)
     }
 
     pub(super) fn too_large(most: usize) -> Self {
@@ -97,6 +112,15 @@ impl ApiError {
 
     pub(super) fn share_full(retry_after_s: u64) -> Self {
         Self::later("queue_full", "as many requests of this key's tenant wait as there is room for", retry_after_s)
+    }
+
+    pub(super) fn too_many_uploads() -> Self {
+        Self::later("queue_full", "as many requests with pictures are under way as there is room for", 1)
+    }
+
+    /// Makes the error for a signed address that does not hold, or not any more.
+    pub(super) fn wrong_signature() -> Self {
+        Self::forbidden("the signature of this address is wrong, or it has expired")
     }
 
     pub(super) fn draining() -> Self {
@@ -160,6 +184,9 @@ impl IntoResponse for ApiError {
         let mut response = (self.status, [(CONTENT_TYPE, "application/json")], body).into_response();
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::NOT_IMPLEMENTED {
+            response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -10,9 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Access, ApiError, Id, Operator, Server, Shared, audits};
 use crate::serve::desk::Window;
-
-/// Name of the whole system in the list of models, for requests that any of its models may serve.
-pub(super) const OWN: &str = "modm";
+use crate::serve::names::OWN;
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -21,20 +19,24 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// queue within a millisecond, and writes no file itself.
 const LOOP_SILENCE: HostDuration = HostDuration::from_secs(10);
 
-fn described(id: &str) -> Value {
-    json!({ "id": id, "object": "model", "created": 0, "owned_by": OWN })
+/// Describes a model by a name, and says what the name stands for if it is an alias.
+fn described((id, alias_of): (&str, Option<&str>)) -> Value {
+    let mut model = json!({ "id": id, "object": "model", "created": 0, "owned_by": OWN });
+    if let Some(name) = alias_of {
+        model["alias_of"] = json!(name);
+    }
+    model
 }
 
 pub(super) async fn models(State(server): Shared, _: Access) -> Response {
-    let own = server.desk.facts().models.iter().map(AsRef::as_ref);
-    let data: Vec<Value> = std::iter::once(OWN).chain(own).map(described).collect();
+    let data: Vec<Value> = server.names.all().map(described).collect();
     super::json(StatusCode::OK, &json!({ "object": "list", "data": data }))
 }
 
 pub(super) async fn model(State(server): Shared, _: Access, Id(id): Id) -> Result<Response, ApiError> {
-    let known = id == OWN || server.desk.facts().models.iter().any(|model| **model == id);
+    let found = server.names.all().find(|(name, _)| *name == id);
     let missing = || ApiError::not_found("there is no such model here");
-    known.then(|| super::json(StatusCode::OK, &described(&id))).ok_or_else(missing)
+    found.map(|model| super::json(StatusCode::OK, &described(model))).ok_or_else(missing)
 }
 
 /// Handles `GET /v1/status`: an operator gets the figures of the whole server, a tenant its own.

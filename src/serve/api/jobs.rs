@@ -19,14 +19,15 @@ use tokio::sync::watch;
 
 use super::ask::WantedPictures;
 use super::pictures::{self, Keeping, MadePicture, RESULT};
-use super::{Access, ApiError, Caller, Id, Server, Shared, fresh_name, next_job_name};
+use super::{Access, ApiError, Caller, Id, Server, Shared, foreign, fresh_name, next_job_name};
 use crate::live::faults::may_panic;
 use crate::request::{Outcome, RequestId};
 use crate::serve::desk::{Ask, Ticket, View};
 use crate::serve::ledger::{Entry, Job, Status};
+use crate::serve::offers::Encoding;
 
 /// Time between two comments that keep a silent stream of events open.
-const KEEP_ALIVE: HostDuration = HostDuration::from_secs(15);
+pub(super) const KEEP_ALIVE: HostDuration = HostDuration::from_secs(15);
 /// Time between two attempts to write the end of a job to a disk that fails.
 const RETRY: HostDuration = HostDuration::from_millis(500);
 
@@ -127,6 +128,10 @@ pub(super) async fn submit(
     wanted: WantedPictures,
 ) -> Result<Response, ApiError> {
     let caller = access.caller()?;
+    if wanted.stream {
+        let message = "stream: expected false: a job has events at GET /v1/jobs/{id}/events";
+        return Err(ApiError::wrong("stream", message));
+    }
     let job = Job {
         id: next_job_name(),
         tenant: caller.name.clone(),
@@ -161,6 +166,7 @@ pub(super) async fn submit(
     if let Ok(place) = HeaderValue::from_str(&place) {
         response.headers_mut().insert(LOCATION, place);
     }
+    foreign::name(&mut response, &wanted.ignored);
     Ok(response)
 }
 
@@ -210,7 +216,7 @@ async fn conclude(server: &Server, job: &mut Job, views: &[View]) -> Vec<(String
     let cancelled = views.iter().any(|view| matches!(view.ended, Some((_, Outcome::Cancelled))));
     let mut files = Vec::new();
     for view in views {
-        let made = async { pictures::png(pictures::picture_of(view)?).await };
+        let made = async { pictures::encoded(pictures::picture_of(view)?, Encoding::Png).await };
         match made.await {
             Ok(bytes) => {
                 let id = fresh_name(RESULT);
@@ -279,7 +285,7 @@ fn described(server: &Server, job: &Job, view: Option<&View>) -> Value {
     let step = if job.status == Status::Completed { total } else { view.map_or(0, |view| view.step) };
     let picture = |made: &Value| {
         let id = made["id"].as_str().unwrap_or_default();
-        json!({ "url": pictures::url(server, id), "modm": made })
+        json!({ "url": pictures::url(server, id, job.wanted.encoding), "modm": made })
     };
     let error = job.error.as_ref().map(|why| ApiError::failed(why.clone()).body()["error"].clone());
     json!({

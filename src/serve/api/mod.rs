@@ -9,6 +9,7 @@ use super::desk::{Ask, Desk, Refused, Ticket};
 use super::ids::PictureIds;
 use super::keys::Keys;
 use super::ledger::Ledger;
+use super::names::ModelNames;
 use super::offers::Offers;
 use super::settings::ServeSettings;
 use crate::live::executor::Elsewhere;
@@ -23,19 +24,25 @@ mod answers;
 mod ask;
 mod audits;
 mod cache;
+mod cors;
+mod edits;
 mod error;
+mod foreign;
 mod generations;
 mod info;
 mod jobs;
 mod listing;
+mod multipart;
 mod paging;
 mod pictures;
 mod resume;
+mod stream;
 mod upkeep;
 mod usage;
 
 use access::{Access, Caller, Operator};
 pub use answers::answers;
+pub use edits::{Edits, PARTS};
 pub use error::ApiError;
 pub(super) use pictures::checksum;
 pub use resume::resume;
@@ -62,6 +69,10 @@ pub struct Server {
     pub ids: PictureIds,
     /// Wishes that clients may have beside their prompts.
     pub offers: Offers,
+    /// Names that requests may give a model.
+    pub names: ModelNames,
+    /// Refinement of clients' pictures.
+    pub edits: Edits,
     /// Beginning of the addresses in answers, such as `http://127.0.0.1:8080`.
     pub origin: String,
     /// Use of the server by keys and tenants, and the running jobs.

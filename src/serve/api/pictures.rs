@@ -13,12 +13,15 @@ use serde_json::json;
 
 use super::{Access, ApiError, Id, Server, Shared};
 use crate::live::picture::Picture;
+use crate::live::pipeline::Cut;
 use crate::live::settings::ImageFormat;
 use crate::live::store::Disk;
 use crate::request::Outcome;
-use crate::serve::desk::View;
+use crate::scheduler::{Decision, DecisionKind};
+use crate::serve::desk::{EDIT, View};
 use crate::serve::ids::PictureIds;
 use crate::serve::ledger::{self, Entry, LedgerError, picture_file};
+use crate::serve::offers::Encoding;
 use crate::time::Time;
 
 /// Prefix of the names of results.
@@ -42,13 +45,25 @@ pub(super) struct MadePicture<'a> {
     denoise_s: f64,
     latency_s: Option<f64>,
     reproducible: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    prompt_cut: Vec<PromptCut<'a>>,
+}
+
+/// Part of a prompt that a text encoder did not see.
+#[derive(Clone, Debug, Serialize)]
+struct PromptCut<'a> {
+    encoder: &'a str,
+    /// Number of tokens that the encoder takes, and number of those that it did not see.
+    limit: usize,
+    left_out: usize,
 }
 
 impl<'a> MadePicture<'a> {
     /// Describes the picture of a request with this seed, if the client gave one.
-    pub(super) fn from_view(server: &'a Server, id: &'a str, view: &View, seed: Option<u64>) -> Self {
+    pub(super) fn from_view(server: &'a Server, id: &'a str, view: &'a View, seed: Option<u64>) -> Self {
         let facts = server.desk.facts();
         let decision = view.decision;
+        let cut = |Cut { encoder, limit, left_out }: &'a Cut| PromptCut { encoder, limit: *limit, left_out: *left_out };
         let seconds = |from: Option<Time>, to: Option<Time>| from.zip(to).map(|(from, to)| to.since(from).seconds());
         // A returned picture had no job: all steps were skipped.
         let usual = (facts.total_steps, decision.map_or(0, |decision| decision.skipped_steps));
@@ -57,7 +72,7 @@ impl<'a> MadePicture<'a> {
         let (started, ended) = (view.started.map(|(time, _)| time), view.ended.as_ref().map(|(time, _)| *time));
         Self {
             id,
-            decision: decision.map(|decision| decision.kind.word()),
+            decision: decision.map(word),
             skipped_steps,
             total_steps,
             model: view.started.map(|(_, model)| &*facts.models[model.index()]),
@@ -68,8 +83,15 @@ impl<'a> MadePicture<'a> {
             latency_s: seconds(Some(view.arrived), ended),
             // A hit depends on what was cached, and without a seed the server chooses the noise.
             reproducible: seed.is_some() && !is_hit,
+            prompt_cut: view.cuts.iter().map(cut).collect(),
         }
     }
+}
+
+/// Returns the word for a decision. A refinement that starts from no cached picture starts from the client's own.
+fn word(decision: Decision) -> &'static str {
+    let is_edit = decision.kind == DecisionKind::Hit && decision.source.is_none();
+    if is_edit { EDIT } else { decision.kind.word() }
 }
 
 /// Returns the picture of a request, or the reason why there is none.
@@ -86,13 +108,18 @@ pub(super) fn picture_of(view: &View) -> Result<Arc<Picture>, ApiError> {
     }
 }
 
-/// Encodes a picture as PNG, a large one on a thread for blocking work.
-pub(super) async fn png(picture: Arc<Picture>) -> Result<Vec<u8>, ApiError> {
-    if picture.bytes().len() <= SMALL {
-        return picture.encode(ImageFormat::Png).map_err(|error| ApiError::failed(error.to_string()));
+/// Encodes a picture, a large one on a thread for blocking work.
+pub(super) async fn encoded(picture: Arc<Picture>, encoding: Encoding) -> Result<Vec<u8>, ApiError> {
+    let is_small = picture.bytes().len() <= SMALL;
+    let encode = move || match encoding {
+        Encoding::Png => picture.encode(ImageFormat::Png),
+        Encoding::Jpeg(quality) => picture.to_jpeg(quality),
+        Encoding::Webp => picture.to_webp(),
+    };
+    if is_small {
+        return encode().map_err(|error| ApiError::failed(error.to_string()));
     }
-    let encoded =
-        tokio::task::spawn_blocking(move || picture.encode(ImageFormat::Png).map_err(|error| error.to_string()));
+    let encoded = tokio::task::spawn_blocking(move || encode().map_err(|error| error.to_string()));
     encoded.await.map_err(|error| error.to_string()).and_then(|bytes| bytes).map_err(ApiError::failed)
 }
 
@@ -160,19 +187,102 @@ pub(in crate::serve) fn checksum(bytes: &[u8]) -> u32 {
     crc.sum()
 }
 
-/// Returns the address of a picture.
-pub(super) fn url(server: &Server, id: &str) -> String {
-    format!("{}/v1/images/{id}", server.origin)
+/// Returns the address of a result, in the form that was asked for. With `serve.signed_urls` it needs no key for a
+/// while.
+pub(super) fn url(server: &Server, id: &str, encoding: Encoding) -> String {
+    let mut query = match encoding {
+        Encoding::Png => Vec::new(),
+        Encoding::Jpeg(quality) => vec![format!("format=jpeg&quality={quality}")],
+        Encoding::Webp => vec!["format=webp".to_owned()],
+    };
+    if server.settings.signed_urls {
+        let expires = server.upkeep.clock.date().saturating_add(server.settings.signed_urls_s as u64);
+        query.push(format!("expires={expires}&signature={}", server.ids.signature(id, expires)));
+    }
+    let begin = if query.is_empty() { "" } else { "?" };
+    format!("{}/v1/images/{id}{begin}{}", server.origin, query.join("&"))
 }
 
-/// Handles `GET /v1/images/{id}`: sends a result or a cached picture.
-pub(super) async fn picture(State(server): Shared, access: Access, Id(id): Id) -> Result<Response, ApiError> {
+/// Form and signature of a picture's address.
+#[derive(Clone, Copy, Debug, Default)]
+struct Address<'a> {
+    encoding: Option<Encoding>,
+    signed: Option<(u64, &'a str)>,
+}
+
+impl<'a> Address<'a> {
+    /// Reads a query. Keys that are not known are passed over, as ever.
+    fn read(query: &'a str) -> Result<Self, ApiError> {
+        let find = |key: &str| query.split('&').filter_map(|pair| pair.split_once('=')).find(|(own, _)| *own == key);
+        let quality = match find("quality") {
+            None => Encoding::USUAL_QUALITY,
+            Some((_, text)) => super::whole(text).filter(|quality| *quality <= 100).ok_or_else(|| {
+                ApiError::wrong("quality", "quality: expected a whole number from 0 to 100, for format=jpeg")
+            })? as u8,
+        };
+        let encoding = find("format").map(|(_, name)| {
+            let wrong = || ApiError::wrong("format", "format: expected png, jpeg or webp");
+            Encoding::named(name, quality).ok_or_else(wrong)
+        });
+        let expires = find("expires").and_then(|(_, text)| super::whole(text));
+        let signed = expires.zip(find("signature").map(|(_, signature)| signature));
+        Ok(Self { encoding: encoding.transpose()?, signed })
+    }
+}
+
+/// Handles `GET /v1/images/{id}`: sends a result or a cached picture. A result whose address is signed needs no key.
+pub(super) async fn picture(
+    State(server): Shared,
+    access: Result<Access, ApiError>,
+    Id(id): Id,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let query = query.unwrap_or_default();
+    let address = Address::read(&query)?;
+    let bytes = if let (Err(no_key), Some((expires, signature))) = (&access, address.signed) {
+        // Signatures are given to results alone, and hold as long as they are switched on.
+        if !server.settings.signed_urls {
+            return Err(no_key.clone());
+        }
+        if !server.ids.has_signed(&id, expires, signature) || expires < server.upkeep.clock.date() {
+            return Err(ApiError::wrong_signature());
+        }
+        stored(&server, None, &id).await?
+    } else {
+        stored(&server, Some(&access?), &id).await?
+    };
+    sent(bytes, address.encoding).await
+}
+
+/// Answers with the bytes of a picture, in another form if one is asked for.
+async fn sent(bytes: Vec<u8>, encoding: Option<Encoding>) -> Result<Response, ApiError> {
+    let as_it_is = |bytes: &[u8]| if bytes.starts_with(b"\x89PNG") { "png" } else { "jpeg" };
+    let (bytes, name) = match encoding {
+        Some(encoding) if encoding.name() != as_it_is(&bytes) || matches!(encoding, Encoding::Jpeg(_)) => {
+            let damaged = |_| ApiError::failed("the image is damaged on the server's disk");
+            let picture = Picture::decode(&bytes).map_err(damaged)?;
+            (encoded(Arc::new(picture), encoding).await?, encoding.name())
+        }
+        _ => {
+            let name = as_it_is(&bytes);
+            (bytes, name)
+        }
+    };
+    // A shared proxy must not keep one tenant's picture for another.
+    let headers =
+        [(CONTENT_TYPE, format!("image/{name}")), (CACHE_CONTROL, "private, max-age=31536000, immutable".to_owned())];
+    Ok((headers, bytes).into_response())
+}
+
+/// Reads a picture that the key may see: a result, or a cached picture. Without a key the address was signed.
+async fn stored(server: &Arc<Server>, access: Option<&Access>, id: &str) -> Result<Vec<u8>, ApiError> {
     let missing = || ApiError::not_found("there is no such image for this key");
-    let bytes = if PictureIds::is_cached(&id) {
-        let number = server.ids.number(&id).ok_or_else(missing)?;
+    let bytes = if PictureIds::is_cached(id) {
+        let access = access.ok_or_else(missing)?;
+        let number = server.ids.number(id).ok_or_else(missing)?;
         let owner = server.sources.owner(number).map_err(|_| missing())?;
         // Whoever may not see the picture is not told that it exists.
-        if !server.may_see_cached(&access, owner.as_deref()) {
+        if !server.may_see_cached(access, owner.as_deref()) {
             return Err(missing());
         }
         let sources = server.sources.clone();
@@ -183,9 +293,10 @@ pub(super) async fn picture(State(server): Shared, access: Access, Id(id): Id) -
         bytes
     } else {
         // Only files of names in the ledger are read, so that no other path can be requested.
-        let known = known(&server, &id).await?.filter(|known| server.may_see(&access, known.tenant.as_deref()));
+        let may_see = |owner: Option<&str>| access.is_none_or(|access| server.may_see(access, owner));
+        let known = known(server, id).await?.filter(|known| may_see(known.tenant.as_deref()));
         let known = known.ok_or_else(missing)?;
-        let file = picture_file(&server.results, &id);
+        let file = picture_file(&server.results, id);
         let bytes = match server.on_disk(move || std::fs::read(file)).await? {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
@@ -197,10 +308,7 @@ pub(super) async fn picture(State(server): Shared, access: Access, Id(id): Id) -
         }
         bytes
     };
-    let kind = if bytes.starts_with(b"\x89PNG") { "image/png" } else { "image/jpeg" };
-    // A shared proxy must not keep one tenant's picture for another.
-    let headers = [(CONTENT_TYPE, kind), (CACHE_CONTROL, "private, max-age=31536000, immutable")];
-    Ok((headers, bytes).into_response())
+    Ok(bytes)
 }
 
 /// Reads the row of a result from the ledger.

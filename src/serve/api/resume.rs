@@ -77,13 +77,13 @@ async fn bring_to_an_end(
     // The start is counted on disk before the job begins, so that it counts even if the job makes the program crash.
     count(server, &mut job, 1).await;
     let wanted = WantedPictures {
-        prompt: job.prompt.clone(),
         pictures: job.pictures,
         seed: job.seed,
         deadline_s: job.deadline_s,
         reuse: job.reuse,
         wanted: job.wanted.clone(),
         format: Format::Url,
+        ..WantedPictures::of_prompt(job.prompt.clone())
     };
     loop {
         // The pictures were acknowledged before: they wait for room, and count against no limit again.

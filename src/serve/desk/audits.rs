@@ -147,6 +147,7 @@ impl Inner {
             reuse: Reuse::NONE,
             wishes: open.ask.wishes,
             details: open.ask.details.clone(),
+            source: None,
             progress: None,
         };
         Some(Due { ask, hit })

@@ -12,13 +12,14 @@ use tokio::sync::oneshot;
 use super::audits::{Due, Role};
 use super::figures::{AllFigures, Figures};
 use super::history::{History, Window, WorkerNow};
-use super::{Arrival, Ask, Deletion, Desk, Facts, Inner, News, View};
+use super::{Arrival, Ask, Deletion, Desk, EDIT, Facts, Inner, News, View};
 use crate::image::ImageId;
 use crate::journal::{Journal, Record};
 use crate::live::details::Details;
 use crate::live::executor::Book;
 use crate::live::faults::may_panic;
 use crate::live::picture::Picture;
+use crate::live::pipeline::Cut;
 use crate::live::store::Deleted;
 use crate::replay::{Inbox, Next};
 use crate::request::{Outcome, Request, RequestId, TenantId};
@@ -109,6 +110,11 @@ impl ClerkState {
 
     pub(super) fn lately_of(&mut self, tenant: TenantId, now: Time, waiting: usize) -> (Vec<Window>, [u64; 3]) {
         self.tenants.recent(now, tenant, waiting)
+    }
+
+    /// Returns whether a request refines a picture that it has brought.
+    fn refines_own(&self, request: RequestId) -> bool {
+        self.open.get(&request).is_some_and(|open| open.ask.source.is_some())
     }
 
     /// Returns the tenant of an open request.
@@ -226,6 +232,14 @@ impl Book for Desk {
         lock(&self.0.state).open.get(&request).map(|open| open.ask.details.clone()).unwrap_or_default()
     }
 
+    fn source(&self, request: RequestId) -> Option<Arc<Picture>> {
+        lock(&self.0.state).open.get(&request)?.ask.source.clone()
+    }
+
+    fn cut(&mut self, request: RequestId, cut: &Cut) {
+        lock(&self.0.state).update(request, |view| view.cuts.push(cut.clone()));
+    }
+
     fn result(&self, _: RequestId) -> Option<PathBuf> {
         None
     }
@@ -323,7 +337,8 @@ impl Inner {
                 let visible =
                     picture.filter(|picture| tenant.is_some_and(|own| self.facts.may_see(own, picture.owner)));
                 let source = visible.and_then(|picture| picture.number);
-                if !state.audits(*request) {
+                // A refinement of a client's own picture says nothing of what the cache is worth.
+                if !state.audits(*request) && !state.refines_own(*request) {
                     state.history.routed(decision.kind.is_hit());
                     if let Some(figures) = self.figures(state, time, tenant) {
                         figures.history.routed(decision.kind.is_hit());
@@ -344,6 +359,7 @@ impl Inner {
                         // A job that is tried again starts again. Its requests left the queue at the first start.
                         first = view.started.is_none();
                         view.started = Some((time, work.model));
+                        view.cuts.clear();
                         view.step = work.skipped_steps;
                         view.steps = Some((work.total_steps, work.skipped_steps));
                     });
@@ -418,8 +434,9 @@ impl Inner {
         }
         let model = started.map(|(_, model)| &self.facts.models[model.index()]);
         let kind = decision.map_or(DecisionKind::Miss, |decision| decision.kind);
+        let word = if state.refines_own(request) { EDIT } else { kind.word() };
         let queued = started.map(|(start, _)| start.since(arrived));
-        self.meter.ended(outcome, kind, model, latency, queued, within);
+        self.meter.ended(outcome, word, model, latency, queued, within);
         if let Some(traffic) = &mut state.traffic {
             traffic.ended(request, completed && started.is_some());
         }

@@ -16,6 +16,7 @@ use super::traffic::Traffic;
 use crate::live::details::Details;
 use crate::live::executor::Clock;
 use crate::live::picture::Picture;
+use crate::live::pipeline::Cut;
 use crate::live::store::{Deleted, Sources};
 use crate::model::ModelId;
 use crate::request::{self, Outcome, Place, Request, RequestId, Reuse, TenantId};
@@ -31,6 +32,9 @@ use audits::Role;
 pub use clerk::Arrivals;
 use clerk::{ClerkState, Open};
 pub use history::{Window, WorkerNow};
+
+/// Word in place of a decision's for a picture that was refined from one that its client had sent.
+pub const EDIT: &str = "edit";
 
 /// Request for one picture.
 #[derive(Clone, Debug)]
@@ -49,6 +53,8 @@ pub struct Ask {
     pub wishes: request::Ask,
     /// The same, as the workers know them.
     pub details: Details,
+    /// Source that the request brings, if it brings one: it is nowhere else, and goes with the request.
+    pub source: Option<Arc<Picture>>,
     /// Channel that receives every change of the request's state, if the request is followed.
     pub progress: Option<watch::Sender<View>>,
 }
@@ -69,6 +75,8 @@ pub struct View {
     pub steps: Option<(u32, u32)>,
     /// Number of denoising steps that are done, skipped steps included.
     pub step: u32,
+    /// Parts of the prompt that the model's text encoders did not see.
+    pub cuts: Vec<Cut>,
     /// Time and outcome of the request's end.
     pub ended: Option<(Time, Outcome)>,
     /// Picture of the request, if it completed.

@@ -139,6 +139,12 @@ level = [{ from = 1.0, assumed_quality = 0.85, bounds = [[0.2, 10]] }]
 events = [{ at_s = 1, for_s = 2, what = "slow", workers = [0], factor = 2.0 }]
 [serve]
 sizes = []
+aliases = {}
+cors_origins = []
+other_sizes = "refuse"
+response_format = "url"
+max_upload = 1000
+signed_urls_s = 60.0
 most_steps = 20
 listen = "127.0.0.1:8080"
 keys = "keys.toml"

@@ -126,7 +126,14 @@ live.checkpoints = { " a" = { large = "x" } } => live.checkpoints = " a": expect
 live.checkpoints = { a = "x" } => live.checkpoints.a = "x": expected a table of keys
 live.checkpoints = { a = { large = 5 } } => live.checkpoints.a.large = 5: expected a path in quotes
 live.guidance.large = nan: expected a scale from 0 to 1000
-serve.listen = "nowhere": invalid socket address syntax
+serve.listen = "nowhere": expected an address or a name, and a port, such as 127.0.0.1:8080 or localhost:8080
+serve.aliases = { a = "x" } => serve.aliases.a = "x": stands for no model: expected auto, large, small
+serve.aliases = { modm = "auto" } => serve.aliases.modm = "auto": is a name already: expected another one
+serve.cors_origins = ["*"] => serve.cors_origins = "*": expected origins as browsers send them, such as "https://app.example.org": no path, no *
+serve.other_sizes = "nearest": expected "refuse" or "usual"
+serve.response_format = "png": expected "b64_json" or "url"
+serve.max_upload = 0: expected a whole number from 1 to 268435456
+serve.signed_urls_s = 0: expected seconds, from 0.1 to 1e9
 serve.max_queue = 0: expected a whole number from 1 to 1000000
 serve.rate_per_min = "x": expected a whole number from 0 to 4294967295
 serve.images_per_day = 0: expected a whole number from 1 to 9007199254740992

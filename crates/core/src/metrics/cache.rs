@@ -160,6 +160,10 @@ impl CacheFold {
     /// warm-up.
     pub(super) fn routed(&mut self, now: Time, window: Time, request: RequestId, decision: &Decision, counts: bool) {
         let hit = decision.kind.is_hit();
+        // Nothing was searched for a request that brings its own source.
+        if hit && decision.source.is_none() {
+            return;
+        }
         let near_miss = !hit && decision.similarity.is_some_and(|similarity| self.is_near(similarity));
         let place = self.criteria.skipped_steps.iter().position(|k| hit && *k == decision.skipped_steps);
         // The note comes in the event of the look-up, so that the source is still among the entries.

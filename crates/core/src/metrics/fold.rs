@@ -342,8 +342,9 @@ impl Metrics {
             network.started(worker.index(), work.size);
         }
         self.jobs_begun = (self.jobs_begun.0 + 1, self.jobs_begun.1 + parts.len() as u64);
-        // All requests of a job wait as one kind, and only hits have a source.
-        let is_hit = parts.first().is_some_and(|part| part.source.is_some());
+        // All requests of a job wait as one kind, and only hits have a source or skip steps: a source that a request
+        // brings is not named.
+        let is_hit = work.skipped_steps > 0 || parts.first().is_some_and(|part| part.source.is_some());
         *self.waiting.count_mut(if is_hit { DecisionKind::Hit } else { DecisionKind::Miss }) -= parts.len() as u64;
     }
 

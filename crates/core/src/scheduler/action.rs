@@ -21,7 +21,8 @@ use crate::time::Time;
 pub struct Part {
     /// Request.
     pub request: RequestId,
-    /// Image that the request starts from, noised to the step where the work begins; `None` for a full generation.
+    /// Image that the request starts from, noised to the step where the work begins; `None` for a full generation, and
+    /// for a request that brings a source of its own.
     pub source: Option<ImageId>,
 }
 
@@ -35,7 +36,8 @@ pub struct Decision {
     pub skipped_steps: u32,
     /// Similarity of the nearest entry of the image cache, if there was one.
     pub similarity: Option<f64>,
-    /// Image that a hit starts from or a return gives back; `None` for a full generation.
+    /// Image that a hit starts from or a return gives back; `None` for a full generation, and for a hit whose request
+    /// brings a source of its own.
     pub source: Option<ImageId>,
     /// Level of approximation whose bounds decided the hit; 0 for the usual one (`routing::levels`).
     #[serde(default, skip_serializing_if = "is_usual")]
@@ -77,6 +79,12 @@ impl Decision {
     pub fn hit(found: Candidate<'_>, skipped_steps: u32) -> Self {
         let similarity = Some(found.similarity);
         Self { skipped_steps, similarity, source: Some(found.image), ..Self::new(DecisionKind::Hit) }
+    }
+
+    /// Decides for a refinement of a source that the request brings. No entry of the image cache is used.
+    #[must_use]
+    pub const fn of_own_source(skipped_steps: u32) -> Self {
+        Self { skipped_steps, ..Self::new(DecisionKind::Hit) }
     }
 
     /// Decides for the unchanged image of an entry: all steps are skipped.

@@ -332,9 +332,11 @@ impl Scheduler {
     }
 }
 
-/// Limits the steps that a hit skips to `least_skipped`. Returns whether the hit was to skip more.
+/// Limits the steps that a hit skips to `least_skipped`. Returns whether the hit was to skip more. A request that
+/// brings its source says how many steps it skips, so that its number stays.
 fn ease(decision: &mut Decision, least_skipped: u32) -> bool {
-    let more = decision.kind == DecisionKind::Hit && decision.skipped_steps > least_skipped;
+    let more =
+        decision.source.is_some() && decision.kind == DecisionKind::Hit && decision.skipped_steps > least_skipped;
     if more {
         decision.skipped_steps = least_skipped;
     }

@@ -107,6 +107,9 @@ impl Library {
         query: Option<&Query<'_>>,
         actions: &mut Vec<Action>,
     ) -> Route {
+        if request.ask.skips > 0 {
+            return self.own_source(request);
+        }
         let (Some(cache), Some(query)) = (&mut self.cache, query) else {
             return routing.route(request, None, load);
         };
@@ -145,6 +148,15 @@ impl Library {
             self.keys.insert(request.id, query.embedding.clone());
         }
         route
+    }
+
+    /// Returns the route of a request that brings a source of its own.
+    #[cold]
+    fn own_source(&mut self, request: &Request) -> Route {
+        if let Some(cache) = &mut self.cache {
+            cache.routing(request.id);
+        }
+        Route::Queue(Decision::of_own_source(request.ask.skips))
     }
 
     /// Pins the source of a decision: the image stays readable until [`Self::unpin`].

@@ -84,7 +84,10 @@ impl Scheduler {
             && !request.background
         {
             self.monitor.observe(now, decision, request.ask.shape());
-            self.routing.routed(decision, &load);
+            // What the cache finds says nothing about a request that brings its source.
+            if request.ask.skips == 0 {
+                self.routing.routed(decision, &load);
+            }
         }
         self.apply_route(now, id, route, actions);
         // Admission belongs to the first routing. A request that is routed again, after a lost source or a weak draft,
