@@ -20,7 +20,7 @@ use crate::serve::keys::fresh;
 /// the models, the encoder and the devices to use, and [serve] says what is allowed; its trace is not used.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-  modm serve scenarios/live-shapes.toml --data results/server
+  modm serve scenarios/live-shapes.toml            # data in results/live-shapes-server
   modm key alice >> keys.toml; modm serve ... --keys keys.toml --listen 0.0.0.0:8080
   modm simulate scenario.toml --set trace.requests=results/server/traffic/TIME/requests.csv ...   # what if")]
 pub(super) struct Serve {
@@ -32,9 +32,10 @@ pub(super) struct Serve {
     sets: Vec<String>,
     #[command(flatten)]
     library: LibraryArguments,
-    /// Folder for the image cache, jobs, results and recorded traffic; the next start uses its contents again
+    /// Folder for the image cache, jobs, results and recorded traffic; the next start uses its contents again;
+    /// results/NAME-server if absent, with the name of the scenario
     #[arg(long, value_name = "DIR", env = "MODM_DATA")]
-    data: PathBuf,
+    data: Option<PathBuf>,
     /// Address or name, and port, to listen on (`serve.listen`), e.g. localhost:8080; port 0 takes any free port
     #[arg(long, value_name = "ADDRESS", env = "MODM_LISTEN")]
     listen: Option<String>,
@@ -92,8 +93,13 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     let (source, mut sets) = read(&command.scenario, &command.sets)?;
     #[cfg(feature = "cluster")]
     sets.extend(cluster_address(command.cluster.as_deref())?);
+    let data = match &command.data {
+        Some(data) => data.clone(),
+        None => data_of(&source.scenario(&sets)?.name),
+    };
+    say!("data folder: {}{}", data.display(), if command.data.is_none() { " (--data takes another)" } else { "" });
     let options = ServerOptions {
-        data: command.data.clone(),
+        data,
         listen: command.listen.clone(),
         cors_origins: command.cors_origin.clone(),
         keys: command.keys.clone(),
@@ -105,6 +111,13 @@ pub(super) fn run(command: &Serve) -> anyhow::Result<()> {
     Ok(server.run(&|address| say!("listening on http://{address}"))?)
 }
 
+/// Returns the folder of a server whose user names none: beside the results, named after the scenario.
+fn data_of(name: &str) -> PathBuf {
+    let plain = |letter: char| if letter.is_alphanumeric() || "-_+".contains(letter) { letter } else { '-' };
+    let name: String = name.trim().chars().map(plain).take(100).collect();
+    PathBuf::from("results").join(format!("{name}-server"))
+}
+
 fn start_logs(json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
@@ -113,4 +126,15 @@ fn start_logs(json: bool) {
     let logs = logs.log_internal_errors(false);
     // In tests, another subscriber may be set already.
     let _ = if json { logs.json().try_init() } else { logs.with_ansi(false).try_init() };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_has_a_folder_of_its_own_within_the_results() {
+        assert_eq!(data_of("live-shapes"), PathBuf::from("results/live-shapes-server"));
+        assert_eq!(data_of("../../etc/x y"), PathBuf::from("results/------etc-x-y-server"));
+    }
 }

@@ -262,7 +262,7 @@ impl ServeSettings {
 }
 
 /// Treatment of requests for a size that is not offered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OtherSizes {
     /// Refusal.
@@ -273,7 +273,7 @@ pub enum OtherSizes {
 }
 
 /// Way in which pictures are sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseFormat {
     /// Base64 text in the answer.
