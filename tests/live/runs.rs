@@ -258,7 +258,10 @@ fn rates_are_fitted_to_what_was_measured_here() {
     let measured = profile::parse(&fs::read_to_string(&file).unwrap(), &file).unwrap();
     let large = measured.service.iter().find(|row| row.model == "shapes-large").unwrap();
     assert!(((large.overhead_s + 8.0 * large.step_s) / of("generation_s") - 1.0).abs() < 1e-6, "{large:?}");
-    let fitted = [format!("models.profile={:?}", file), format!("trace.synthetic.rate_factor={}", of("rate_factor"))];
+    let fitted = [
+        format!("models.profile={:?}", file.display().to_string()),
+        format!("trace.synthetic.rate_factor={}", of("rate_factor")),
+    ];
     let all = [sets.as_slice(), &[fitted[0].as_str(), fitted[1].as_str()]].concat();
     replays(&path, &root().join("scenarios/live-shapes.toml"), &all);
 }
@@ -400,7 +403,7 @@ fn what_cannot_be_run_is_refused_before_anything_is_written() {
     assert_eq!(output.code, 2, "{output:?}");
     assert!(theirs.path().join("images/holiday.png").is_file(), "not even with --force");
     let recorded = folder_of_requests();
-    let own = format!("trace={{requests={:?}}}", recorded.path().join("requests.csv"));
+    let own = format!("trace={{requests={:?}}}", recorded.path().join("requests.csv").display().to_string());
     let fit = ["--set", &own, "--set", "live.fit_rate=1"];
     refused(&fit, &["live.fit_rate = 1", "times of this trace are its own", "--no-fit"]);
     refused(&["--set", "live.fit_rate=-1"], &["live.fit_rate = -1", "0 leaves rates as they are"]);

@@ -1,5 +1,6 @@
 //! Standard output that nobody reads, and disks that are full: the program ends without a panic.
 
+use std::fmt::Write;
 use std::fs::File;
 use std::process::{Command, Stdio};
 
@@ -16,7 +17,7 @@ gpus = [{ type = "mi210", count = 2 }]
 fn folder() -> Folder {
     let mut requests = String::from("arrival_s,prompt\n");
     for row in 0..2000 {
-        requests += &format!("{row},a red cat {row}\n");
+        writeln!(requests, "{row},a red cat {row}").unwrap();
     }
     Folder::new(&[("scenario.toml", SCENARIO), ("requests.csv", &requests)])
 }
