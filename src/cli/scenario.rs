@@ -118,7 +118,7 @@ fn show(command: &Show) -> anyhow::Result<()> {
             .collect();
         out!("{:#}", serde_json::Value::from(json));
     } else {
-        text(&Scenario::shown(&settings));
+        text(Scenario::shown(&settings));
     }
     super::print_notes(source.scenario(&sets)?.notes);
     Ok(())
@@ -141,7 +141,7 @@ fn of_variant(source: &Source, sets: &[Override], name: &str) -> Result<Vec<Over
 fn explain(command: &Explain) -> anyhow::Result<()> {
     if command.markdown {
         let outer = command.key.as_deref();
-        text(&keys::markdown(|key| outer.is_none_or(|outer| key.is_within(outer))));
+        text(keys::markdown(|key| outer.is_none_or(|outer| key.is_within(outer))));
         return Ok(());
     }
     let Some(name) = &command.key else {
@@ -149,7 +149,7 @@ fn explain(command: &Explain) -> anyhow::Result<()> {
         return Ok(());
     };
     match keys::find(name) {
-        Ok(key) => text(&key.explained()),
+        Ok(key) => text(key.explained()),
         Err(near) if near.iter().all(|key| key.is_within(name)) && !near.is_empty() => near.iter().for_each(brief),
         Err(near) => {
             let names: Vec<&str> = near.iter().map(|key| key.name.as_str()).collect();

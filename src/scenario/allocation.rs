@@ -22,7 +22,7 @@ pub enum AllocationKind {
     /// looks at no waiting request.
     #[default]
     Modm,
-    /// Policy of DiffServe for cascades, which solves an integer program. Not for caches.
+    /// Policy of `DiffServe` for cascades, which solves an integer program. Not for caches.
     Cascade,
     /// Policy of this project, which simulates other allocations on waiting and recent requests and picks the best. Not
     /// for repeating the paper's results.

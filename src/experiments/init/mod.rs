@@ -276,10 +276,11 @@ fn cautions(demand: &Demand, means: &Means) -> Vec<String> {
     let mut cautions = Vec::new();
     let load = means.load(demand.rate_per_min);
     if load > 1.0 {
-        cautions.push(format!(
+        cautions.push(
             "without a cache these GPUs are overloaded, so the queue grows as long as the trace lasts: latencies of \
              `vanilla` say nothing; `modm plan` and `modm capacity` ask how many GPUs are needed and which rate is held"
-        ));
+                .to_owned(),
+        );
     } else if load < 0.3 {
         cautions.push("the GPUs are idle most of the time: caching saves nothing that anyone waits for".to_owned());
     }
@@ -293,13 +294,11 @@ fn cautions(demand: &Demand, means: &Means) -> Vec<String> {
         cautions
             .push(format!("{} requests are too few to say what a cache saves: it is empty at first", demand.requests));
     }
-    if let Some((size, share)) = demand.size.filter(|(_, share)| *share < 1.0) {
+    if let Some(([width, height], share)) = demand.size.filter(|(_, share)| *share < 1.0) {
         cautions.push(format!(
-            "{:.0} % of the requests are of {} x {} pixels; the times of others are in proportion to their pixels \
+            "{:.0} % of the requests are of {width} x {height} pixels; the times of others are in proportion to their pixels \
              (assumed)",
-            100.0 * share,
-            size[0],
-            size[1]
+            100.0 * share
         ));
     }
     let assumed = means.entries.iter().filter(|entry| entry.kind != "published").count();

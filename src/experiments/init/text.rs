@@ -101,8 +101,8 @@ fn models(text: &mut String, demand: &Demand, means: &Means) {
         });
         let _ = writeln!(text, "schedule = {{ {} }}   # noise by step", schedules.collect::<Vec<_>>().join(", "));
     }
-    if let Some((size, _)) = demand.size {
-        let _ = writeln!(text, "size = [{}, {}]   # of most requests", size[0], size[1]);
+    if let Some(([width, height], _)) = demand.size {
+        let _ = writeln!(text, "size = [{width}, {height}]   # of most requests");
     }
 }
 

@@ -134,44 +134,8 @@ impl<'a> Walk<'a> {
             for variant in alternatives(shape) {
                 self.properties(self.resolved(variant), name, &mut own);
             }
-            self.add_alternatives(own, shape, keys);
+            add_alternatives(own, shape, keys);
         }
-    }
-
-    /// Adds keys of which each alternative of a table has some. The key that chooses between them becomes one.
-    fn add_alternatives(&self, found: Vec<Key>, shape: &Value, keys: &mut Vec<Key>) {
-        let mut added: Vec<Key> = Vec::new();
-        for key in found {
-            if let Some(same) = added.iter_mut().find(|same| same.name == key.name) {
-                same.choices.extend(key.choices);
-                if same.meaning != key.meaning && !same.meaning.contains(&key.meaning) && !key.meaning.is_empty() {
-                    same.meaning = format!("{} {}", same.meaning, key.meaning);
-                }
-                continue;
-            }
-            added.push(key);
-        }
-        for key in &mut added {
-            if key.meaning.is_empty() {
-                "Form of the table: the other keys depend on it.".clone_into(&mut key.meaning);
-            }
-            // The name of an alternative has no comment of its own: the alternative has.
-            for choice in &mut key.choices {
-                if choice.meaning.is_empty() {
-                    choice.meaning = self.meaning_of_alternative(shape, &choice.value);
-                }
-            }
-        }
-        keys.append(&mut added);
-    }
-
-    fn meaning_of_alternative(&self, shape: &Value, tag: &str) -> String {
-        let tagged = |variant: &&Value| {
-            let properties = variant["properties"].as_object();
-            properties.is_some_and(|all| all.values().any(|value| value["const"].as_str() == Some(tag)))
-        };
-        let found = alternatives(shape).find(tagged).and_then(|variant| variant["description"].as_str());
-        found.unwrap_or_default().to_owned()
     }
 
     /// Follows references, and leaves out that a value may be absent.
@@ -248,6 +212,43 @@ impl<'a> Walk<'a> {
         let constant = |one: &Value| one.get("const").is_some() || one.get("enum").is_some();
         alternatives(shape).filter(|one| constant(one)).flat_map(|one| self.choices(one)).collect()
     }
+}
+
+/// Adds keys of which each alternative of a table has some. The key that chooses between them becomes one.
+fn add_alternatives(found: Vec<Key>, shape: &Value, keys: &mut Vec<Key>) {
+    let mut added: Vec<Key> = Vec::new();
+    for key in found {
+        if let Some(same) = added.iter_mut().find(|same| same.name == key.name) {
+            same.choices.extend(key.choices);
+            if same.meaning != key.meaning && !same.meaning.contains(&key.meaning) && !key.meaning.is_empty() {
+                same.meaning = format!("{} {}", same.meaning, key.meaning);
+            }
+            continue;
+        }
+        added.push(key);
+    }
+    for key in &mut added {
+        if key.meaning.is_empty() {
+            "Form of the table: the other keys depend on it.".clone_into(&mut key.meaning);
+        }
+        // The name of an alternative has no comment of its own: the alternative has.
+        for choice in &mut key.choices {
+            if choice.meaning.is_empty() {
+                choice.meaning = meaning_of_alternative(shape, &choice.value);
+            }
+        }
+    }
+    keys.append(&mut added);
+}
+
+/// Returns the meaning of the alternative with a tag.
+fn meaning_of_alternative(shape: &Value, tag: &str) -> String {
+    let tagged = |variant: &&Value| {
+        let properties = variant["properties"].as_object();
+        properties.is_some_and(|all| all.values().any(|value| value["const"].as_str() == Some(tag)))
+    };
+    let found = alternatives(shape).find(tagged).and_then(|variant| variant["description"].as_str());
+    found.unwrap_or_default().to_owned()
 }
 
 /// Returns the alternatives of a shape.
