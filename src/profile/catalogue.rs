@@ -3,6 +3,7 @@
 //! nearest to a pair that a profile lacks.
 
 use serde::Serialize;
+use strsim::levenshtein;
 
 use super::{ProfileFile, Service, SourceKind, parse};
 use crate::denoising::Schedule;
@@ -249,7 +250,7 @@ fn generation_s(row: &Service, steps: u32) -> f64 {
 #[must_use]
 pub fn missing(file: &ProfileFile, gpu: &str, model: &str, models: &[String]) -> String {
     let distance =
-        |row: &&Service| distance(&plain(gpu), &plain(&row.gpu)) + distance(&plain(model), &plain(&row.model));
+        |row: &&Service| levenshtein(&plain(gpu), &plain(&row.gpu)) + levenshtein(&plain(model), &plain(&row.model));
     let mut rows: Vec<&Service> = file.service.iter().collect();
     rows.sort_by_key(distance);
     let mut known: Vec<String> = rows.iter().take(NAMED).map(|row| format!("({}, {})", row.gpu, row.model)).collect();
@@ -275,28 +276,12 @@ fn starter_words(gpu: &str, models: &[&str]) -> String {
 /// Returns the names in order of their distance to a name, nearest first.
 fn nearest<const N: usize>(name: &str, mut names: [&'static str; N]) -> [&'static str; N] {
     let name = plain(name);
-    names.sort_by_key(|known| distance(&name, &plain(known)));
+    names.sort_by_key(|known| levenshtein(&name, &plain(known)));
     names
 }
 
 fn listed(names: &[&str]) -> String {
     names.join(", ")
-}
-
-/// Returns the number of letters to insert, remove or replace to turn one name into another.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut before: Vec<usize> = (0..=other.len()).collect();
-    for (at, letter) in one.chars().enumerate() {
-        let mut diagonal = before[0];
-        before[0] = at + 1;
-        for (to, wanted) in other.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *wanted);
-            diagonal = before[to + 1];
-            before[to + 1] = replaced.min(before[to] + 1).min(before[to + 1] + 1);
-        }
-    }
-    before[other.len()]
 }
 
 #[cfg(test)]

@@ -193,25 +193,9 @@ impl Sample<'_> {
 
 /// Returns a question for the name that differs in the fewest letters, if one is near.
 fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> String {
-    let near = names.map(|other| (distance(&name.to_lowercase(), &other.to_lowercase()), other)).min();
+    let near = names.map(|other| (strsim::levenshtein(&name.to_lowercase(), &other.to_lowercase()), other)).min();
     near.filter(|(distance, other)| *distance <= name.len().max(other.len()) / 2)
         .map_or_else(String::new, |(_, other)| format!(" (is {other} meant?)"))
-}
-
-/// Returns the number of letters to insert, delete or replace that lead from one text to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (before, letter) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = before + 1;
-        for (at, other) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *other);
-            diagonal = row[at + 1];
-            row[at + 1] = replaced.min(row[at] + 1).min(diagonal + 1);
-        }
-    }
-    row[to.len()]
 }
 
 #[cfg(test)]
@@ -291,10 +275,5 @@ mod tests {
         let error = "promt=text".parse::<ColumnChoice>().unwrap_err().to_string();
         assert!(error.starts_with("promt is no column of a trace (is prompt meant?): expected one of arrival_s, "));
         assert!("prompt".parse::<ColumnChoice>().unwrap_err().to_string().starts_with("expected OURS=THEIRS"));
-    }
-
-    #[test]
-    fn distances() {
-        assert_eq!([distance("kitten", "sitting"), distance("", "ab"), distance("a", "a")], [3, 2, 0]);
     }
 }
