@@ -15,6 +15,18 @@ use crate::program::{Answer, modm, now, pause, root};
 use crate::served::{PROMPT, SHORT, Served, key, picture};
 
 #[test]
+fn a_server_whose_user_names_no_folder_makes_one_beside_the_results() {
+    crate::onnxruntime::library();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = modm(&["serve", "--listen", "127.0.0.1:0"]);
+    command.arg(root().join("scenarios/live-shapes.toml")).args(SHORT).current_dir(folder.path());
+    let server = Served::launch(&mut command);
+    let first = server.said.lines().next();
+    assert_eq!(first, Some("data folder: results/live-shapes-server (--data takes another)"), "{}", server.said);
+    assert!(folder.path().join("results/live-shapes-server").is_dir());
+}
+
+#[test]
 fn a_prompt_is_a_miss_then_a_hit_and_traffic_is_a_trace() {
     let folder = tempfile::tempdir().unwrap();
     let server = Served::start(folder.path(), &["--set", "serve.record_prompts=true"]);

@@ -95,7 +95,7 @@ struct Means {
     entries: Vec<Entry>,
 }
 
-/// Writes a scenario, and the trace that it replays. Nothing is written unless everything can be.
+/// Writes a scenario, and the trace that it replays. If an answer or the log cannot be used, nothing is written.
 ///
 /// # Errors
 /// Returns an error if an answer or the log cannot be used, if the folder holds an earlier scenario and `force` is
