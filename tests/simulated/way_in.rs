@@ -144,7 +144,10 @@ fn init_makes_a_scenario_that_runs_of_what_there_is() {
         .succeeded()
         .out;
     assert!(out.contains("prompt from `text`") && out.contains("3 requests over 2 minutes: 1.0 a minute"), "{out}");
-    assert!(out.contains("too few to say what a cache saves") && out.contains("service times are assumed"), "{out}");
+    assert!(
+        out.contains("too few requests (3) to say what a cache saves") && out.contains("assumed service times"),
+        "{out}"
+    );
     let text = folder.read("mine/scenario.toml");
     let lines = [
         "{ type = \"h100\", count = 2, usd_per_hour = 3.348 },",

@@ -264,11 +264,12 @@ fn facts(demand: &Demand, means: &Means) -> Vec<String> {
         let price = price.map_or_else(String::new, |price| format!(" at {price} dollars an hour"));
         facts.push(format!("{count} x {name}{price}: an image takes {}", models.join(", ")));
     }
-    facts.push(format!(
-        "{} alone would keep the GPUs busy for {:.0} % of the time",
-        means.large.name,
-        100.0 * means.load(rate_per_min)
-    ));
+    let (large, load) = (means.large.name, means.load(rate_per_min));
+    facts.push(if load > 1.0 {
+        format!("{large} alone would need {load:.1} times as many GPUs")
+    } else {
+        format!("{large} alone would keep the GPUs busy for {:.0} % of the time", 100.0 * load)
+    });
     facts
 }
 
@@ -291,21 +292,21 @@ fn cautions(demand: &Demand, means: &Means) -> Vec<String> {
                 .to_owned(),
         );
     } else if demand.warm == 0 {
-        cautions
-            .push(format!("{} requests are too few to say what a cache saves: it is empty at first", demand.requests));
+        let few = demand.requests;
+        cautions.push(format!("too few requests ({few}) to say what a cache saves: it is empty at first"));
     }
     if let Some(([width, height], share)) = demand.size.filter(|(_, share)| *share < 1.0) {
         cautions.push(format!(
-            "{:.0} % of the requests are of {width} x {height} pixels; the times of others are in proportion to their pixels \
-             (assumed)",
+            "{:.0} % of the requests are of {width} x {height} pixels; the times of others are assumed to be in proportion \
+             to their pixels",
             100.0 * share
         ));
     }
     let assumed = means.entries.iter().filter(|entry| entry.kind != "published").count();
     if assumed > 0 {
         cautions.push(format!(
-            "{assumed} of the {} service times are assumed, not published: docs/profiles.md says how; `modm profile` \
-             measures yours",
+            "assumed service times, not published: {assumed} of {}; docs/profiles.md says how, `modm profile` measures \
+             yours",
             means.entries.len()
         ));
     }
