@@ -55,7 +55,7 @@ impl Source {
         let table = Table::try_from(&resolved).map_err(|error| InputError::new(self.file(), error.to_string()))?;
         let all = keys::keys();
         let mut settings = Vec::new();
-        flatten_sections(&table, "", &all, &mut |key, value| {
+        flatten_sections(&table, "", all, &mut |key, value| {
             let origin = self.origin(&key, value, overrides);
             settings.push(Setting { key, value: value.clone(), origin });
         });
@@ -67,8 +67,8 @@ impl Source {
             // Each arrival process has keys of its own.
             let in_use = section != "trace.synthetic.arrivals"
                 && (section.is_empty() || settings.iter().any(|setting| within(section, &setting.key)));
-            if let Some(value) = key.default.filter(|_| !known && in_use).and_then(|text| parsed(&text)) {
-                settings.push(Setting { key: key.name, value, origin: Origin::Default });
+            if let Some(value) = key.default.as_deref().filter(|_| !known && in_use).and_then(parsed) {
+                settings.push(Setting { key: key.name.clone(), value, origin: Origin::Default });
             }
         }
         settings.sort_by(|one, other| sorted(&one.key).cmp(&sorted(&other.key)));

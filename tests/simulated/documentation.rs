@@ -170,7 +170,7 @@ fn schema_and_table_of_keys_are_those_of_the_types() -> Result<()> {
 fn every_key_is_explained_and_every_scenario_has_known_keys() -> Result<()> {
     for key in keys::keys() {
         assert!(key.meaning.len() > 10, "{} has no comment", key.name);
-        assert!(keys::find(&key.name).as_ref() == Ok(&key), "{} is not found by its name", key.name);
+        assert!(keys::find(&key.name).as_ref() == Ok(key), "{} is not found by its name", key.name);
     }
     let mut scenarios = Vec::new();
     for folder in ["scenarios", "scenarios/paper", "scenarios/policies/judging", "scenarios/policies/tuning"] {

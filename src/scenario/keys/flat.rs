@@ -1,6 +1,8 @@
 //! Keys of scenarios as a list, read from the JSON Schema. Names of list entries have `N` for the place in the list,
 //! tables by name have `NAME`: `cluster.gpus.N.count`, `models.serves.NAME.hits`.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value};
 
 use super::schema::schema;
@@ -63,14 +65,17 @@ fn is_place(own: &str, part: &str) -> bool {
     own == "N" && !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Returns the keys of a scenario in the order of its sections.
+/// Returns the keys of a scenario, sorted by section and name.
 #[must_use]
-pub fn keys() -> Vec<Key> {
-    let root = schema();
-    let walk = Walk { root: &root };
-    let mut keys = Vec::new();
-    walk.properties(&root, "", &mut keys);
-    keys
+pub fn keys() -> &'static [Key] {
+    static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+        let root = schema();
+        let walk = Walk { root: &root };
+        let mut keys = Vec::new();
+        walk.properties(&root, "", &mut keys);
+        keys
+    });
+    &KEYS
 }
 
 struct Walk<'a> {

@@ -30,11 +30,11 @@ pub fn find(name: &str) -> Result<Key, Vec<Key>> {
     }
     let last = name.rsplit('.').next().unwrap_or(name);
     let mut near: Vec<(f64, Key)> = all
-        .into_iter()
+        .iter()
         .map(|key| {
             let own = key.name.rsplit('.').next().unwrap_or(&key.name);
             let whole = strsim::normalized_damerau_levenshtein(name, &key.name);
-            (strsim::normalized_damerau_levenshtein(last, own).max(whole), key)
+            (strsim::normalized_damerau_levenshtein(last, own).max(whole), key.clone())
         })
         .filter(|(alike, _)| *alike > 0.7)
         .collect();

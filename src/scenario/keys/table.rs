@@ -31,14 +31,14 @@ impl Key {
 #[must_use]
 pub fn markdown(wanted: impl Fn(&Key) -> bool) -> String {
     let mut text = String::from("| key | default | meaning |\n|---|---|---|\n");
-    for key in keys().into_iter().filter(wanted) {
+    for key in keys().iter().filter(|key| wanted(key)) {
         let default = match (&key.default, key.required) {
             (Some(default), _) => format!("`{default}`"),
             (None, true) => "must be set".to_owned(),
             (None, false) => "none".to_owned(),
         };
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "| `{}` | {} | {} |", key.name, escaped(&default), escaped(&meaning(&key)));
+        let _ = writeln!(text, "| `{}` | {} | {} |", key.name, escaped(&default), escaped(&meaning(key)));
     }
     text
 }
