@@ -160,6 +160,18 @@ impl ScenarioArguments {
         read(&self.scenario, &self.sets)
     }
 
+    /// Refuses an output folder whose `scenario.toml` is the scenario itself: the results would replace it, comments
+    /// and variants included, also with `--force`.
+    pub(super) fn keep_scenario(&self) -> Result<(), InputError> {
+        let place = |path: &Path| path.canonicalize().ok();
+        let replaced = place(&self.out.join("scenario.toml"));
+        if replaced.is_some() && replaced == place(&self.scenario) {
+            let message = "holds the scenario itself, which that of the results would replace: choose another folder";
+            return Err(InputError::new(&self.out, message).key("--out"));
+        }
+        Ok(())
+    }
+
     /// Makes the output folder. Refuses a folder that holds an earlier run, unless `--force` is given.
     pub(super) fn prepare_output(&self) -> Result<(), InputError> {
         crate::output::prepare(&self.out, &["run.json", "summary.json", "comparison.csv"], self.force)

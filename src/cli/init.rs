@@ -8,7 +8,7 @@ use clap::Args;
 use super::BOLD;
 use super::arguments::{Expected, positive};
 use super::trace::import::{Bar, print_record};
-use crate::experiments::init::{Answers, write};
+use crate::experiments::init::{Answers, as_word, write};
 use crate::input::InputError;
 use crate::profile::catalogue;
 use crate::trace::import::{ColumnChoice, Format, InputFile, Job, LogOptions, Options};
@@ -90,10 +90,10 @@ pub(super) fn run(command: &Init) -> anyhow::Result<()> {
         out!("{fact}");
     }
     super::print_notes(&written.cautions);
-    let (scenario, out) = (written.scenario.display(), answers.out.display());
-    out!("{BOLD}wrote {scenario}{BOLD:#}; next:");
-    out!("  modm compare {scenario} --capacity --out {out}/results");
-    out!("  modm plan {scenario} --out {out}/plan");
+    let (scenario, within) = (as_word(&written.scenario), |name: &str| as_word(&answers.out.join(name)));
+    out!("{BOLD}wrote {}{BOLD:#}; next:", written.scenario.display());
+    out!("  modm compare {scenario} --capacity --out {}", within("results"));
+    out!("  modm plan {scenario} --out {}", within("plan"));
     Ok(())
 }
 

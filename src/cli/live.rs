@@ -71,6 +71,7 @@ pub(super) fn run(command: &Live) -> anyhow::Result<()> {
     let allow_cpu = command.library.allow_cpu;
     let mut planned = live::plan(&source, &sets, &chosen, &library, allow_cpu, &common.out, &*lines)?;
     Fit::check(&source, &sets, &planned)?;
+    common.keep_scenario()?;
     common.prepare_output()?;
     let fit = Fit::measure((&source, &sets), &planned, (&library, allow_cpu), &common.out, &lines)?;
     if let Some(fit) = &fit {

@@ -40,8 +40,8 @@ pub(super) struct Check {
 
 /// Show all settings that are in force, each with the place where it was set
 ///
-/// The output is a scenario itself, with the origins as comments: a line of the file, --set, a variant, a default, or
-/// another setting that it follows from.
+/// The output is a scenario itself, with the origins as comments: a line of the file, --set, or a variant. What nothing
+/// sets is a comment too: a default, or a value that follows from other settings.
 #[derive(Debug, Args)]
 pub(super) struct Show {
     /// Scenario file (TOML)
@@ -120,7 +120,8 @@ fn show(command: &Show) -> anyhow::Result<()> {
     } else {
         text(Scenario::shown(&settings));
     }
-    super::print_notes(source.scenario(&sets)?.notes);
+    // Standard output is a scenario.
+    source.scenario(&sets)?.notes.iter().for_each(|note| say!("note: {note}"));
     Ok(())
 }
 

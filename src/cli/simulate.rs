@@ -30,6 +30,7 @@ pub(super) fn run(command: &Simulate) -> anyhow::Result<()> {
     let common = &command.common;
     let (source, overrides) = common.read()?;
     let simulation = Simulation::load(&source, &overrides)?;
+    common.keep_scenario()?;
     common.prepare_output()?;
     let search = command.search.search();
     search.prepare(&simulation.inputs.trace, &[&simulation.scenario], source.file(), &Lines::new(common.quiet));

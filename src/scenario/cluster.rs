@@ -16,7 +16,7 @@ const MOST_WORKERS: usize = 65_535;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
-    /// Groups of equal GPUs.
+    /// Groups of equal GPUs. Without the section there are 16 MI210.
     pub gpus: Vec<GpuGroup>,
 }
 

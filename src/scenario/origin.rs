@@ -95,12 +95,16 @@ impl Source {
 }
 
 impl Scenario {
-    /// Returns the command-line form of settings, as `modm scenario show` prints them: a TOML text with the origins as
-    /// comments.
+    /// Returns settings as `modm scenario show` prints them: a TOML text with the origins as comments. A value that
+    /// nothing sets is a comment itself: where other settings change, it follows them, and a system that has no use for
+    /// it does not refuse it.
     #[must_use]
     pub fn shown(settings: &[Setting]) -> String {
-        let lines: Vec<String> =
-            settings.iter().map(|setting| format!("{} = {}", setting.key, setting.value)).collect();
+        let line = |setting: &Setting| {
+            let is_set = matches!(setting.origin, Origin::Line(_) | Origin::Override(_));
+            format!("{}{} = {}", if is_set { "" } else { "# " }, setting.key, setting.value)
+        };
+        let lines: Vec<String> = settings.iter().map(line).collect();
         let width = lines.iter().map(|line| line.chars().count()).filter(|width| *width <= 60).max().unwrap_or(0);
         let with_origin = |(line, setting): (&String, &Setting)| format!("{line:<width$}  # {}\n", setting.origin);
         lines.iter().zip(settings).map(with_origin).collect()

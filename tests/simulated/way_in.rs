@@ -40,7 +40,8 @@ fn show_says_where_each_value_comes_from() {
     let shown = folder.run(&["scenario", "show", "mine.toml", "--variant", "what-if", "--set", "seed=7"]);
     let text = shown.succeeded().out;
     let origin = |key: &str| {
-        let line = text.lines().find(|line| line.starts_with(&format!("{key} = ")));
+        let plain = text.lines().map(|line| line.trim_start_matches("# "));
+        let line = plain.filter(|line| line.starts_with(&format!("{key} = "))).last();
         line.and_then(|line| line.split_once("  # "))
             .map(|(value, origin)| (value.trim().to_owned(), origin.to_owned()))
     };
@@ -169,6 +170,11 @@ fn init_makes_a_scenario_that_runs_of_what_there_is() {
     assert!(folder.read("sana/scenario.toml").contains("in proportion for 20 (assumed)"));
     init("scenario check sana/scenario.toml").succeeded();
 
+    let (code, _, said) = init("simulate sana/scenario.toml --out sana --force --quiet").parts();
+    assert!(code == 2 && said.contains("holds the scenario itself"), "{said}");
+    let (code, _, said) = init("trace import mine/trace/requests.csv --out mine/trace --force").parts();
+    assert!(code == 2 && said.contains("is what is read"), "{said}");
+
     let out = init("init arrivals --log times.csv --gpus h100:1").succeeded().out;
     assert!(out.contains("only `vanilla` can be simulated"), "{out}");
     init("compare arrivals/scenario.toml --no-range --quiet --out vanilla").succeeded();
@@ -189,7 +195,24 @@ fn init_refuses_what_it_cannot_use_and_writes_nothing() {
     refused("init --log log.csv --gpus h100:8 --large dall-e", &["--large", "dall-e", "sd3.5-large"]);
     refused("init --log log.csv --gpus h100:8 --small sdxl,SDXL", &["--small", "sdxl twice"]);
     refused("init --log log.csv --gpus h100:0", &["--gpus", "1 to 65535"]);
+    refused("init --log log.csv --gpus h100:2,H100:3", &["--gpus", "h100 twice"]);
     refused("init --log log.csv --gpus h100,a40", &["--gpus", "a number for each"]);
     refused("init --log gone.csv --gpus h100", &["gone.csv"]);
     refused("init --log log.csv --column prompt=words --gpus h100", &["words", "text"]);
+}
+
+#[test]
+fn init_counts_sizes_steps_and_images_and_prints_what_a_shell_takes() {
+    let rows: String = (0..60).map(|row| format!("{},a cat {row},2048x2048,25,2\n", 10 * row)).collect();
+    let folder = Folder::new(&[("log.csv", &format!("timestamp,prompt,size,steps,n\n{rows}"))]);
+    let out = folder.run(&["init", "my dir's", "--log", "log.csv", "--gpus", "h100", "--slo-s", "30"]).succeeded().out;
+    // 4 times the pixels, half the steps, 2 images; 6.1 requests a minute of 11.61 s each time 4, at 70 %.
+    assert!(out.contains("a request is 4.00 times the work of one image"), "{out}");
+    assert!(out.contains("7 x h100"), "{out}");
+    assert!(out.contains("  modm plan 'my dir'\\''s/scenario.toml' --out 'my dir'\\''s/plan'"), "{out}");
+    let text = folder.read("my dir's/scenario.toml");
+    assert!(text.contains("# 30.00 s, in full generations of sd3.5-large on h100 (11.61 s)."), "{text}");
+    let planned =
+        folder.run(&["plan", "my dir's/scenario.toml", "--no-range", "--seeds", "1", "--out", "p", "--quiet"]);
+    assert!(planned.succeeded().out.contains("(30.0 s)"), "the objective is what was asked for");
 }

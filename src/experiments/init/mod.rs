@@ -11,7 +11,7 @@ use crate::output::{prepare, refuse_earlier, write_atomic};
 use crate::profile::catalogue::{self, Entry, KnownModel};
 use crate::scenario::{Source, keys};
 use crate::trace::import::{self, Job, Reading, Record};
-use crate::trace::{MakeError, REQUESTS, Trace, TraceFiles, inspect, read};
+use crate::trace::{MakeError, REQUESTS, TextColumn, Trace, TraceFiles, inspect, read};
 
 mod text;
 
@@ -80,8 +80,8 @@ struct Demand {
     tenants: Option<usize>,
     /// True if requests say what to draw.
     has_prompts: bool,
-    /// Width and height of most requests, where the log has sizes, and the share of the requests that have it.
-    size: Option<([u16; 2], f64)>,
+    /// Work of a mean request, in images of 1024 x 1024 with the large model's steps; 1 where the log says nothing.
+    work: f64,
     /// Number of requests that fill the cache before the trace begins.
     warm: usize,
 }
@@ -102,7 +102,7 @@ struct Means {
 /// false, or if a file cannot be written.
 pub fn write(answers: &Answers, reading: &dyn Reading) -> Result<Written, ExperimentError> {
     let mut means = means(answers)?;
-    refuse_earlier(&answers.out, &[SCENARIO], answers.force)?;
+    refuse_earlier(&answers.out, &[SCENARIO, SCHEMA], answers.force)?;
     let mut record = None;
     let demand = match &answers.log {
         Some(job) => {
@@ -112,19 +112,20 @@ pub fn write(answers: &Answers, reading: &dyn Reading) -> Result<Written, Experi
                 MakeError::Input(error) => ExperimentError::from(error),
                 MakeError::Output(error) => error.into(),
             })?);
-            demand(&read(&TraceFiles { requests: out.join(REQUESTS), ..TraceFiles::default() })?)
+            let files = TraceFiles { requests: out.join(REQUESTS), ..TraceFiles::default() };
+            demand(&read(&files)?, means.large.steps)
         }
         None => synthetic(answers.rate_per_min),
     };
     let full_s = means.full_s(0);
     for (_, count, _) in means.gpus.iter_mut().filter(|(_, count, _)| *count == 0) {
-        *count = needed(demand.rate_per_min, full_s, PLANNED_LOAD);
+        *count = needed(demand.rate_per_min * demand.work, full_s, PLANNED_LOAD);
     }
     let scenario = answers.out.join(SCENARIO);
     let text = text::scenario(answers, &demand, &means);
     // What is written is read back first: a scenario that cannot run is a mistake of this module.
     Source::new(&scenario, text.clone())?.scenario(&[])?;
-    prepare(&answers.out, &[SCENARIO], answers.force)?;
+    prepare(&answers.out, &[SCENARIO, SCHEMA], answers.force)?;
     write_atomic(&answers.out.join(SCHEMA), |to| writeln!(to, "{:#}", keys::schema()))?;
     write_atomic(&scenario, |to| to.write_all(text.as_bytes()))?;
     let (facts, cautions) = (facts(&demand, &means), cautions(&demand, &means));
@@ -147,6 +148,16 @@ fn means(answers: &Answers) -> Result<Means, InputError> {
     })?;
     if answers.gpus.len() > 1 && answers.gpus.iter().any(|(_, count)| count.is_none()) {
         return Err(refused("--gpus", &"expected a number for each of several types, e.g. h100:8,l40s:16"));
+    }
+    let named: Vec<Option<&str>> = types.iter().map(|name| catalogue::gpu(name).map(|gpu| gpu.name)).collect();
+    if let Some((_, twice)) = named.iter().enumerate().find(|(at, name)| named[..*at].contains(name)) {
+        return Err(refused(
+            "--gpus",
+            &format!("expected each GPU type once, found {} twice", twice.unwrap_or_default()),
+        ));
+    }
+    if answers.out.to_string_lossy().chars().any(char::is_control) {
+        return Err(refused("DIR", &"expected a folder without control characters in its name"));
     }
     let known = |name: &&str| catalogue::model(name).ok_or_else(|| refused("--large", &"is not in the catalogue"));
     let mut models: Vec<&KnownModel> = models.iter().map(known).collect::<Result<_, _>>()?;
@@ -194,7 +205,7 @@ fn warm_requests(requests: usize) -> usize {
 }
 
 /// Returns the facts of a trace.
-fn demand(trace: &Trace) -> Demand {
+fn demand(trace: &Trace, steps: u32) -> Demand {
     let scope = inspect::Scope { requests: 0, window: 1 };
     let found = inspect::describe(trace, scope);
     Demand {
@@ -205,7 +216,7 @@ fn demand(trace: &Trace) -> Demand {
         repeats: found.prompts.as_ref().map(|prompts| prompts.exact_repeats),
         tenants: found.tenants.as_ref().map(|tenants| tenants.count),
         has_prompts: found.prompts.is_some(),
-        size: usual_size(trace),
+        work: mean_work(trace, steps),
         warm: if found.prompts.is_some() { warm_requests(found.requests) } else { 0 },
     }
 }
@@ -222,22 +233,27 @@ fn synthetic(rate_per_min: f64) -> Demand {
         repeats: None,
         tenants: None,
         has_prompts: true,
-        size: None,
+        work: 1.0,
         warm,
     }
 }
 
-/// Returns the size that most requests ask for, and the share of the requests that do; `None` if none names a size.
-fn usual_size(trace: &Trace) -> Option<([u16; 2], f64)> {
+/// Returns the work of a mean request: its pixels and steps over the usual ones, times its images. Times in proportion
+/// to pixels and steps are what the simulator assumes too, where a profile has no others.
+fn mean_work(trace: &Trace, steps: u32) -> f64 {
+    const PIXELS: f64 = 1024.0 * 1024.0;
     let extra = &trace.columns().extra;
     let column = |name: &str| extra.iter().find(|(other, _)| other == name).map(|(_, column)| column);
-    let (widths, heights) = (column("width")?, column("height")?);
-    let all = trace.len();
-    let size = |row| Some([widths.get(row).parse().ok()?, heights.get(row).parse().ok()?]);
-    let mut sizes: Vec<[u16; 2]> = (0..all).filter_map(size).collect();
-    sizes.sort_unstable();
-    let most = sizes.chunk_by(|one, other| one == other).max_by_key(|same| same.len())?;
-    Some((most[0], most.len() as f64 / all as f64))
+    let [widths, heights, all_steps, images] = ["width", "height", "steps", "images"].map(column);
+    let number =
+        |column: Option<&TextColumn>, row: usize| column.and_then(|column| column.get(row).parse::<f64>().ok());
+    let work = |row: usize| {
+        let pixels =
+            number(widths, row).zip(number(heights, row)).map_or(1.0, |(width, height)| width * height / PIXELS);
+        let steps = number(all_steps, row).map_or(1.0, |own| own / f64::from(steps));
+        pixels * steps * number(images, row).unwrap_or(1.0)
+    };
+    (0..trace.len()).map(work).sum::<f64>() / trace.len() as f64
 }
 
 fn facts(demand: &Demand, means: &Means) -> Vec<String> {
@@ -264,7 +280,7 @@ fn facts(demand: &Demand, means: &Means) -> Vec<String> {
         let price = price.map_or_else(String::new, |price| format!(" at {price} dollars an hour"));
         facts.push(format!("{count} x {name}{price}: an image takes {}", models.join(", ")));
     }
-    let (large, load) = (means.large.name, means.load(rate_per_min));
+    let (large, load) = (means.large.name, means.load(rate_per_min * demand.work));
     facts.push(if load > 1.0 {
         format!("{large} alone would need {load:.1} times as many GPUs")
     } else {
@@ -275,7 +291,7 @@ fn facts(demand: &Demand, means: &Means) -> Vec<String> {
 
 fn cautions(demand: &Demand, means: &Means) -> Vec<String> {
     let mut cautions = Vec::new();
-    let load = means.load(demand.rate_per_min);
+    let load = means.load(demand.rate_per_min * demand.work);
     if load > 1.0 {
         cautions.push(
             "without a cache these GPUs are overloaded, so the queue grows as long as the trace lasts: latencies of \
@@ -295,11 +311,11 @@ fn cautions(demand: &Demand, means: &Means) -> Vec<String> {
         let few = demand.requests;
         cautions.push(format!("too few requests ({few}) to say what a cache saves: it is empty at first"));
     }
-    if let Some(([width, height], share)) = demand.size.filter(|(_, share)| *share < 1.0) {
+    if demand.work.to_bits() != 1f64.to_bits() {
         cautions.push(format!(
-            "{:.0} % of the requests are of {width} x {height} pixels; the times of others are assumed to be in proportion \
-             to their pixels",
-            100.0 * share
+            "by its sizes, steps and images, a request is {:.2} times the work of one image of 1024 x 1024; times are \
+             assumed to be in proportion",
+            demand.work
         ));
     }
     let assumed = means.entries.iter().filter(|entry| entry.kind != "published").count();
@@ -321,6 +337,14 @@ fn span(seconds: f64) -> String {
         7200.0..172_800.0 => format!("{:.1} hours", seconds / 3600.0),
         _ => format!("{:.1} days", seconds / 86_400.0),
     }
+}
+
+/// Returns a path as a shell takes it: in quotes if it has letters that shells know.
+#[must_use]
+pub fn as_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |letter: char| letter.is_alphanumeric() || "/._-+,:=@%".contains(letter);
+    if !text.is_empty() && text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// Returns the folder's name, for the scenario's.

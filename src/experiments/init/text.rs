@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Answers, Demand, Means, USUAL_MULTIPLE, name, span};
+use super::{Answers, Demand, Means, USUAL_MULTIPLE, as_word, name, span};
 use crate::profile::catalogue::KnownModel;
 use crate::scheduler::routing::System;
 
@@ -19,18 +19,18 @@ pub(super) fn scenario(answers: &Answers, demand: &Demand, means: &Means) -> Str
          # Written by `modm init`. Every line may be changed; `modm scenario explain KEY` says what a key means,\n\
          # `modm scenario show` what else is in force. Run it with\n",
     );
-    let file = answers.out.join("scenario.toml");
+    let file = as_word(&answers.out.join("scenario.toml"));
     // Writing to a string cannot fail.
     let _ = write!(
         text,
-        "#   modm compare {0} --capacity --out {1}/results\n#   modm plan {0} --out {1}/plan\nname = {2}\n\n",
-        file.display(),
-        answers.out.display(),
+        "#   modm compare {file} --capacity --out {}\n#   modm plan {file} --out {}\nname = {}\n\n",
+        as_word(&answers.out.join("results")),
+        as_word(&answers.out.join("plan")),
         toml::Value::from(name(&answers.out)),
     );
     trace(&mut text, answers, demand);
     cluster(&mut text, means);
-    models(&mut text, demand, means);
+    models(&mut text, means);
     bounds(&mut text, demand, means);
     objective(&mut text, answers, means);
     allocation(&mut text, demand);
@@ -75,7 +75,7 @@ fn cluster(text: &mut String, means: &Means) {
     text.push_str("]   # prices are the catalogue's, which move from week to week: state yours\n");
 }
 
-fn models(text: &mut String, demand: &Demand, means: &Means) {
+fn models(text: &mut String, means: &Means) {
     let times = |model: usize| {
         let on = |gpu: usize| {
             let entry = means.entry(gpu, model);
@@ -100,9 +100,6 @@ fn models(text: &mut String, demand: &Demand, means: &Means) {
             format!("\"{}\" = {}", model.name, schedule.map_or_else(|_| String::new(), |value| value.to_string()))
         });
         let _ = writeln!(text, "schedule = {{ {} }}   # noise by step", schedules.collect::<Vec<_>>().join(", "));
-    }
-    if let Some(([width, height], _)) = demand.size {
-        let _ = writeln!(text, "size = [{width}, {height}]   # of most requests");
     }
 }
 

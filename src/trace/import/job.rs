@@ -141,12 +141,27 @@ impl Job {
     }
 }
 
+/// Refuses a folder whose trace is one of the files to read: it would be replaced, also with `force`.
+fn keep_inputs(job: &Job) -> Result<(), InputError> {
+    let place = |path: &Path| path.canonicalize().ok();
+    let replaced = place(&job.out.join(REQUESTS));
+    let read = [&job.log, &job.prompts, &job.arrivals].into_iter().flatten().map(|input| &input.file).chain(&job.merge);
+    match read.into_iter().find(|file| replaced.is_some() && place(file) == replaced) {
+        Some(file) => {
+            let message = "is what is read, and the trace would replace it: choose another folder by --out";
+            Err(InputError::new(file, message))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Imports a trace, and returns the record that was written beside it.
 ///
 /// # Errors
 /// Returns an error if an input cannot be used, if the folder holds an earlier trace and `force` is false, or if a file
 /// cannot be written.
 pub fn run(job: &Job, reading: &dyn Reading) -> Result<Record, MakeError> {
+    keep_inputs(job)?;
     refuse_earlier(&job.out, &NAMES, job.force)?;
     let mut inputs = Vec::new();
     let mut sources: Vec<(&Path, Source)> = Vec::new();

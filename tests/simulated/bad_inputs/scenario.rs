@@ -98,7 +98,7 @@ fn keys_that_go_together() {
         refused(replaced(SERVES, "medium = {}"), ":102: models.serves.medium: is not a model of this scenario: expected one of large, small"),
         refused(replaced(SERVES, "large = { misses = false }"), ":101: models.serves: no model may serve misses: one must"),
         refused(replaced(SERVES, "large = { hits = [] }\nsmall = { hits = [5] }"), ":101: models.serves: no model may serve hits that skip 10 steps: one must"),
-        refused(format!("{SCENARIO}[trace.synthetic]\n"), ":152: trace.synthetic: expected either `requests` or [trace.synthetic], not both"),
+        refused(format!("{SCENARIO}[trace.synthetic]\n"), ":158: trace.synthetic: expected either `requests` or [trace.synthetic], not both"),
         refused(replaced("requests = \"requests.csv\"", "synthetic = {}"), ":5: trace.prompt_embeddings = \"prompts.npy\": goes with `requests`; *"),
         refused(without("prompt_embeddings = \"prompts.npy\"\n"), ":3: trace.prompt_embeddings: is needed: *"),
         refused(replaced("warm_images", "warm_requests = 2\nwarm_images"), ":7: trace.warm_requests = 2: goes without `warm_images`: *"),
@@ -117,24 +117,24 @@ fn variants() {
     let variant = |lines: &str, message: &str| refused(format!("{SCENARIO}[[variant]]\n{lines}\n"), message);
     let folder = "expected letters, digits, '-', '_', '+' and '.': it names a folder";
     all([
-        variant("set = {}", ":152: variant.2.name: is missing"),
-        variant("name = 5", ":153: variant.2.name = 5: expected text in quotes"),
-        variant("name = \"\"", &format!(":153: variant.2.name = \"\": {folder}")),
-        variant("name = \"a/b\"", &format!(":153: variant.2.name = \"a/b\": {folder}")),
-        variant("name = \"..\"", &format!(":153: variant.2.name = \"..\": {folder}")),
-        variant("name = \"one\"", ":153: variant.2.name = \"one\": names are unique"),
+        variant("set = {}", ":158: variant.2.name: is missing"),
+        variant("name = 5", ":159: variant.2.name = 5: expected text in quotes"),
+        variant("name = \"\"", &format!(":159: variant.2.name = \"\": {folder}")),
+        variant("name = \"a/b\"", &format!(":159: variant.2.name = \"a/b\": {folder}")),
+        variant("name = \"..\"", &format!(":159: variant.2.name = \"..\": {folder}")),
+        variant("name = \"one\"", ":159: variant.2.name = \"one\": names are unique"),
         variant(
             "name = \"run.json\"",
-            ":153: variant.2.name = \"run.json\": is what a file of the results is called: expected another name",
+            ":159: variant.2.name = \"run.json\": is what a file of the results is called: expected another name",
         ),
-        variant("name = \"x\"\nst = {}", ":154: variant.2.st: is not a key here: expected one of name, set, published"),
-        variant("name = \"x\"\npublished = { speed = 2 }", ":154: variant.2.published.speed = 2: is not a key here: *"),
+        variant("name = \"x\"\nst = {}", ":160: variant.2.st: is not a key here: expected one of name, set, published"),
+        variant("name = \"x\"\npublished = { speed = 2 }", ":160: variant.2.published.speed = 2: is not a key here: *"),
         variant(
             "name = \"x\"\npublished = { throughput_ratio = 0 }",
-            ":154: variant.2.published.throughput_ratio = 0: expected a number above 0, at most 1e9",
+            ":160: variant.2.published.throughput_ratio = 0: expected a number above 0, at most 1e9",
         ),
-        variant("name = \"x\"\nset = 5", ":154: variant.2.set = 5: expected a table of keys"),
-        variant("name = \"x\"\nset = { variant = [] }", ":154: variant.2.set.variant: a variant cannot set variants"),
+        variant("name = \"x\"\nset = 5", ":160: variant.2.set = 5: expected a table of keys"),
+        variant("name = \"x\"\nset = { variant = [] }", ":160: variant.2.set.variant: a variant cannot set variants"),
     ]);
     let compare = ["compare", "scenario.toml", "--out", "results", "--quiet"];
     let set = |setting: &str, message: &str| {

@@ -99,8 +99,8 @@ pub enum System {
     Nirvana,
     /// Images of similar prompts, returned as they are. Not where prompts look alike and mean different things.
     Pinecone,
-    /// Light model for every request first, heavy model if the confidence in the draft is low (`DiffServe`, `MLSys` '25).
-    /// Not without a measure of confidence.
+    /// Light model for every request first, heavy model if the confidence in the draft is low (`DiffServe`, `MLSys`
+    /// '25). Not without a measure of confidence.
     Cascade,
     /// Final images, found by text and refined by small models (MoDM, ASPLOS '26). Not for prompts without locality.
     #[default]
