@@ -41,7 +41,7 @@ fn show_says_where_each_value_comes_from() {
     let text = shown.succeeded().out;
     let origin = |key: &str| {
         let plain = text.lines().map(|line| line.trim_start_matches("# "));
-        let line = plain.filter(|line| line.starts_with(&format!("{key} = "))).last();
+        let line = plain.filter(|line| line.starts_with(&format!("{key} = "))).next_back();
         line.and_then(|line| line.split_once("  # "))
             .map(|(value, origin)| (value.trim().to_owned(), origin.to_owned()))
     };
@@ -203,8 +203,8 @@ fn init_refuses_what_it_cannot_use_and_writes_nothing() {
 
 #[test]
 fn init_counts_sizes_steps_and_images_and_prints_what_a_shell_takes() {
-    let rows: String = (0..60).map(|row| format!("{},a cat {row},2048x2048,25,2\n", 10 * row)).collect();
-    let folder = Folder::new(&[("log.csv", &format!("timestamp,prompt,size,steps,n\n{rows}"))]);
+    let rows: Vec<String> = (0..60).map(|row| format!("{},a cat {row},2048x2048,25,2", 10 * row)).collect();
+    let folder = Folder::new(&[("log.csv", &format!("timestamp,prompt,size,steps,n\n{}\n", rows.join("\n")))]);
     let out = folder.run(&["init", "my dir's", "--log", "log.csv", "--gpus", "h100", "--slo-s", "30"]).succeeded().out;
     // 4 times the pixels, half the steps, 2 images; 6.1 requests a minute of 11.61 s each time 4, at 70 %.
     assert!(out.contains("a request is 4.00 times the work of one image"), "{out}");
