@@ -40,8 +40,8 @@ fn show_says_where_each_value_comes_from() {
     let shown = folder.run(&["scenario", "show", "mine.toml", "--variant", "what-if", "--set", "seed=7"]);
     let text = shown.succeeded().out;
     let origin = |key: &str| {
-        let plain = text.lines().map(|line| line.trim_start_matches("# "));
-        let line = plain.filter(|line| line.starts_with(&format!("{key} = "))).next_back();
+        let mut plain = text.lines().map(|line| line.trim_start_matches("# "));
+        let line = plain.rfind(|line| line.starts_with(&format!("{key} = ")));
         line.and_then(|line| line.split_once("  # "))
             .map(|(value, origin)| (value.trim().to_owned(), origin.to_owned()))
     };
